@@ -82,14 +82,6 @@ class HttpError(Exception):
         self.reason, self.kind, self.detail = reason, kind, detail
 
 
-def _no_headers(_: str) -> dict[str, str]:
-    return {}
-
-
-def _any_address(_: str) -> None:
-    pass
-
-
 @dataclass(frozen=True)
 class Policy:
     """Limits and permissions of a caller's requests.
@@ -110,8 +102,8 @@ class Policy:
     redirects: int = 0
     decode: bool = True
     proxy_for_this_machine: bool = True
-    credentials: Callable[[str], Mapping[str, str]] = _no_headers
-    check: Callable[[str], None] = _any_address
+    credentials: Callable[[str], Mapping[str, str]] = lambda _: {}
+    check: Callable[[str], None] = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -298,21 +290,13 @@ class _PublicHTTP(urllib3.connection.HTTPConnection):
 
     def connect(self) -> None:
         super().connect()
-        _require_public(self)
+        if not is_public(self.sock.getpeername()[0]):
+            self.close()
+            raise HttpError(Reason.INSIDE)
 
 
-class _PublicHTTPS(urllib3.connection.HTTPSConnection):
-    """Like `_PublicHTTP`, with TLS."""
-
-    def connect(self) -> None:
-        super().connect()
-        _require_public(self)
-
-
-def _require_public(connection: urllib3.connection.HTTPConnection) -> None:
-    if not is_public(connection.sock.getpeername()[0]):
-        connection.close()
-        raise HttpError(Reason.INSIDE)
+class _PublicHTTPS(_PublicHTTP, urllib3.connection.HTTPSConnection):
+    """Like `_PublicHTTP`, with TLS: `super().connect()` there is that of HTTPSConnection."""
 
 
 class _PublicHTTPPool(urllib3.HTTPConnectionPool):

@@ -136,10 +136,7 @@ class EventLog:
     def repeated(self, event: str, /, *, key: str = "", **fields: Any) -> None:
         """Log a warning that may occur thousands of times: one line per minute, with the number suppressed before it.
 
-        Args:
-            event: name of the event.
-            key: distinguishes conditions of the same event.
-            fields: fields of the event.
+        `key` distinguishes conditions of the same event.
         """
         suppressed = _repeats.count(f"{self._logger.name}\n{event}\n{key}")
         if suppressed is not None:
@@ -178,11 +175,8 @@ def current() -> LogSettings:
 def configure(mode: LogMode = "auto", *, verbose: bool = False, quiet: bool = False, run_id: str = "") -> LogSettings:
     """Set up logging in this process. Text on a terminal shows warnings; other output also shows progress events.
 
-    Args:
-        mode: "auto" is text on a terminal and JSON lines elsewhere.
-        verbose: include debug events.
-        quiet: errors only.
-        run_id: id of this run; if empty, ACD_RUN_ID or a new id.
+    `mode` auto is text on a terminal and JSON lines elsewhere. `verbose` includes debug events; `quiet` is errors only.
+    An empty `run_id` means ACD_RUN_ID, or a new id.
     """
     terminal = is_terminal()
     form = mode if mode != "auto" else TEXT_FORMAT if terminal else JSON_FORMAT

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-__all__ = ["count", "hectares", "known_names", "percent", "plural"]
+__all__ = ["aligned", "count", "hectares", "known_names", "percent", "plural"]
 
 THIN_SPACE = "\u202f"
 MOST_NAMES = 10
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Align the columns of a table, two spaces apart.
+
+    >>> aligned([["name", "tiles"], ["utm", "4"], ["mercator", "12"]])
+    ['name      tiles', 'utm       4', 'mercator  12']
+    """
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
 
 
 def count(number: float) -> str:

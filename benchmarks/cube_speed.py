@@ -24,7 +24,7 @@ from shapely.geometry import box, mapping
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.local.stack import StackWriter, array_name
 from acdtask.cube.model import Addition, CubeRequest, Dataset, Instance, Outcome, Record, Variable
-from acdtask.raster.cog import write_cog
+from acdtask.raster.cog import encode_cog
 from acdtask.raster.data_format import DataFormat, Pixels
 from acdtask.raster.grid import Layout, RegularGrid, Tile, Window
 from benchmarks.quick import Section, machine, print_section
@@ -87,7 +87,7 @@ def make_scene(folder: str) -> Scene:
     datasets = []
     for record, image in zip(records, images, strict=True):
         key = f"data/{record.name}.tif"
-        write_cog(cube.store, key, image[np.newaxis], whole, nodata=0, scale=VARIABLE.scale)
+        cube.store.put(key, encode_cog(image[np.newaxis], whole, nodata=0, scale=VARIABLE.scale))
         datasets.append(Dataset(record_id=record.id, instance="cog", uri=key, grid=whole, **common))
     tiles = [LAYOUT.tile(FIRST_COLUMN + i, FIRST_ROW + j) for j in range(ROWS) for i in range(COLUMNS)]
     scene = Scene(cube, records, tiles, images)

@@ -23,8 +23,8 @@ from skimage.filters import apply_hysteresis_threshold
 from skimage.measure import label
 
 from acdtask.change.detect import detect_in_tile
+from acdtask.change.methods import TUTORIAL
 from acdtask.change.moments import Moments
-from acdtask.change.profile import TUTORIAL
 from acdtask.change.seams import join_fragments
 from benchmarks.memory import SIZE, WORKERS, baseline_peak
 

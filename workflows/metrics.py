@@ -32,11 +32,8 @@ SUCCEEDED = "{{status}} == Succeeded"
 class Figure:
     """A number that a gather writes to the file `figures/<output>` of its outputs.
 
-    Attributes:
-        output: name of the output parameter.
-        metric: name of the counter, without PREFIX.
-        help: help text; Prometheus requires the same text for every use of a name.
-        jobs: jobs with this figure; empty for all.
+    `metric` is the name of the counter, without PREFIX. Prometheus requires the same `help` for every use of a name.
+    `jobs` are those with this figure; empty for all.
     """
 
     output: str
@@ -51,13 +48,8 @@ FIGURES = (
     Figure("pixel-bytes-read", "acd_pixel_bytes_read_total", "Bytes of pixels read, uncompressed"),
     Figure("bytes-written", "acd_bytes_written_total", "Bytes written to the store"),
     Figure("images", "acd_images_total", "Images compared with the baseline", ("monitor",)),
-    Figure("patches", "acd_patches_total", "Patches of abnormal change found", ("monitor",)),
-    Figure(
-        "changed-area-m2",
-        "acd_changed_square_metres_total",
-        "Area of the patches found, in square metres",
-        ("monitor",),
-    ),
+    Figure("news-patches", "acd_patches_total", "Patches of abnormal change in images to announce", ("monitor",)),
+    Figure("news-area-m2", "acd_changed_square_metres_total", "Area of these patches, in square metres", ("monitor",)),
     Figure("area-px", "acd_area_pixels_total", "Pixels of the area in the compared images", ("monitor",)),
     Figure("judged-px", "acd_judged_pixels_total", "Pixels of the area that could be judged", ("monitor",)),
 )
@@ -69,10 +61,7 @@ DURATION_HELP = "Seconds from start to end of a job, in the last successful run"
 def figure_outputs(job: str, folder: str, prefix: str = "") -> list[Parameter]:
     """The output parameters with the figures of a job, for a pod that publishes its results.
 
-    Args:
-        job: name of the job.
-        folder: folder of the pod's outputs.
-        prefix: prefix of the names, in a pod that does several jobs.
+    `folder` is that of the pod's outputs; `prefix` starts the names, in a pod that does several jobs.
     """
     return [
         Parameter(

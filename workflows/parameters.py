@@ -71,7 +71,7 @@ def retention_parameters() -> list[Parameter]:
     descriptions = {
         "keep_days": "Keep everything written in the last days; at least 2",
         "keep_runs": "Number of finished runs to keep for each AOI and job",
-        "keep_versions": "Number of versions to keep of each result, and of reports of each AOI",
+        "keep_versions": "Number of versions to keep of each result",
         "keep_heads": "Number of heads of the index to keep",
     }
     return [

@@ -15,12 +15,7 @@ from hera.workflows import (
     S3Artifact,
     WorkflowTemplate,
 )
-from hera.workflows.models import (
-    Capabilities,
-    SecurityContext,
-    ValueFrom,
-    VolumeMount,
-)
+from hera.workflows.models import Capabilities, SecurityContext, ValueFrom, VolumeMount
 from hera.workflows.models import Container as ContainerModel
 
 from acdtask.engine.chain import END

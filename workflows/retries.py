@@ -7,16 +7,7 @@ from hera.workflows.models import Backoff, IntOrString
 
 from acdtask.errors import ExitStatus
 
-__all__ = [
-    "HERE_MEMORY",
-    "LIMIT",
-    "MEMORY",
-    "OUT_OF_MEMORY",
-    "RETRIED_EXIT_CODES",
-    "memory_patch",
-    "retry_expression",
-    "retry_strategy",
-]
+__all__ = ["HERE_MEMORY", "LIMIT", "MEMORY", "RETRIED_EXIT_CODES", "memory_patch", "retry_expression", "retry_strategy"]
 
 EXECUTOR_EXIT_CODES = (64, 65)
 """Exit codes of Argo's executor if it cannot start the command (argo-workflows, cmd/argoexec/commands)."""

@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hera.workflows import (
-    DAG,
-    Parameter,
-    Task,
-    WorkflowTemplate,
-)
+from hera.workflows import DAG, Parameter, Task, WorkflowTemplate
 from hera.workflows.models import (
     ConfigMapVolumeSource,
     Mutex,
@@ -201,9 +196,7 @@ class _Pods:
     def add_rounds(self, output_of: Callable[[str], str], before: Task | None) -> None:
         """Add the tasks to the current DAG.
 
-        Args:
-            output_of: gives the expression for an output of the plan.
-            before: the preceding task, if any.
+        `output_of` gives the expression for an output of the plan; `before` is the preceding task, if any.
         """
         by_pods = f"{output_of('way')} == {Way.PODS.value}"
         for round_ in self.job.rounds:

@@ -13,7 +13,7 @@ from acdtask.api.files import Address, read_saved, write_saved
 from acdtask.api.georeference import Layers, coordinates, crs_attributes, import_xarray, layers_of
 from acdtask.api.quantise import DEFAULT_SCALE, Stored
 from acdtask.change.moments import Moments
-from acdtask.change.profile import Detection
+from acdtask.change.thresholds import Detection
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import Grid
 from acdtask.raster.warp import pixel_offset
@@ -99,7 +99,8 @@ class Baseline:
                 ErrorCode.IMAGE_REPEATED, f"the image of {again[0]} is already in the baseline", "Add each image once."
             )
         known = self.times or not self.moments.count.any()
-        return self._with(self.moments + self._moments_of(pixels[np.newaxis]), (*self.times, *times) if known else ())
+        moments = self.moments + self._moments_of(pixels[np.newaxis])
+        return replace(self, moments=moments, times=(*self.times, *times) if known else ())
 
     def subtract(self, image: NDArray[Any] | DataArray, *, nodata: float | None = None) -> Baseline:
         """Return the baseline without one of its images.
@@ -118,7 +119,7 @@ class Baseline:
         if not _is_possible(rest):
             raise AcdError(ErrorCode.IMAGE_REPEATED, "the image is not in the baseline, or was added with other values")
         kept = tuple(time for time in self.times if time not in times) if times else ()
-        return self._with(rest, kept)
+        return replace(self, moments=rest, times=kept)
 
     def to_xarray(self) -> Dataset:
         """Convert to an xarray.Dataset of mean, std and count, with coordinates and CRS if known. EXTRA_MISSING."""
@@ -155,9 +156,6 @@ class Baseline:
         height, width = self.shape
         count = self.moments.count
         return f"<acdtask.Baseline of {height} x {width} pixels, {count.min()} to {count.max()} images>"
-
-    def _with(self, moments: Moments, times: tuple[str, ...]) -> Baseline:
-        return replace(self, moments=moments, times=times)
 
     def _moments_of(self, stack: NDArray[Any]) -> Moments:
         return _moments_of(stack, Stored(self.scale), zero_is_nodata=self.zero_is_nodata)
@@ -218,8 +216,7 @@ def stored_image(
 ) -> tuple[NDArray[Any], tuple[str, ...]]:
     """Convert an image to the stored units of a baseline; also return its time, if known.
 
-    Raises:
-        AcdError: PIXELS_DIFFER, STACK_UNFIT, INPUT_OUT_OF_RANGE, INPUT_NOT_FINITE.
+    PIXELS_DIFFER, STACK_UNFIT, INPUT_OUT_OF_RANGE, INPUT_NOT_FINITE.
     """
     layers = layers_of(image, 2)
     _require_same_pixels(layers, baseline)

@@ -27,11 +27,7 @@ METADATA = "acd"
 def write_saved(address: Address, kind: str, metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
     """Write a file atomically. ADDRESS_INVALID, STORE_DENIED, DISK_FULL.
 
-    Args:
-        address: address of the file.
-        kind: kind of the content, such as "baseline".
-        metadata: JSON values, and a `Grid` under "grid".
-        arrays: arrays by name.
+    `kind` is the kind of the content, such as "baseline". `metadata` are JSON values, and a `Grid` under "grid".
     """
     store, name = store_and_name(address)
     grid = metadata.get("grid")

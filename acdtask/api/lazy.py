@@ -127,6 +127,4 @@ class _Span:
         if not chosen.size:
             return cls(0, 0, slice(None))
         first, last = int(chosen.min()), int(chosen.max())
-        if isinstance(key, slice) and (key.step or 1) < 0:
-            return cls(first, last - first + 1, slice(None, None, key.step))
         return cls(first, last - first + 1, slice(None, None, key.step if isinstance(key, slice) else None))

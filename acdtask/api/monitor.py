@@ -16,11 +16,12 @@ from acdtask.api.files import Address, read_saved, write_saved
 from acdtask.api.patches import PatchTable, table_of
 from acdtask.api.quantise import Stored
 from acdtask.change import detect
+from acdtask.change.methods import STANDARD
 from acdtask.change.packing import pack_rows, unpack_rows
 from acdtask.change.polygons import Outline, join_all, trace
-from acdtask.change.profile import STANDARD, Detection
 from acdtask.change.seams import BLOB
 from acdtask.change.steps.registry import steps_of
+from acdtask.change.thresholds import Detection
 from acdtask.change.zscore import Quality, ZScore
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import Grid
@@ -178,7 +179,7 @@ def monitor(
         high=high,
         min_area=min_area,
         min_count=min_count,
-        min_std=_in_steps(min_std, stored),
+        min_std=round(min_std / stored.scale, 9),  # in stored units; 0.005 is exactly 5 steps of 0.001
         zero_is_nodata=baseline.zero_is_nodata,
         steps=steps_of({"centred": centred, "smooth": smooth}),
     )
@@ -192,11 +193,6 @@ def monitor(
     )
     _require_judged(detected, baseline, min_count, min_std)
     return Change(detected, detection, baseline.scale, times[0] if times else "", baseline.grid)
-
-
-def _in_steps(min_std: float, stored: Stored) -> float:
-    """Convert a standard deviation of coherence to stored units, rounded so that 0.005 is exactly 5 steps of 0.001."""
-    return round(min_std / stored.scale, 9)
 
 
 def _inside(area: Area | None, baseline: Baseline) -> NDArray[np.bool_] | None:

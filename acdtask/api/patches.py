@@ -17,9 +17,10 @@ from acdtask.change import detect
 from acdtask.change.patches import Patch, patch_table
 from acdtask.change.polygons import Outline, to_crs_coordinates
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.patches import DECIMALS
+from acdtask.jobs.patch_files import DECIMALS
 from acdtask.raster.grid import Grid
 from acdtask.raster.tiling import LON_LAT, project
+from acdtask.wording import aligned
 
 if TYPE_CHECKING:
     import geopandas
@@ -130,7 +131,7 @@ class PatchTable(Sequence[TablePatch]):
         store.put(name, json.dumps(self.to_geojson(), indent=1).encode())
 
     def __repr__(self) -> str:
-        return _text_table([_HEADINGS, *(_cells(row) for row in self.rows)])
+        return "\n".join(aligned([_HEADINGS, *(_cells(row) for row in self.rows)]))
 
     def _repr_html_(self) -> str:
         lines = [(_HEADINGS, "th"), *((_cells(row), "td") for row in self.rows)]
@@ -156,12 +157,8 @@ _HEADINGS = ("number", "area_px", "hectares", "z_max", "drop_mean", "bounds")
 def table_of(detected: detect.ImageChange, *, scale: float, time: str, grid: Grid | None, name: str) -> PatchTable:
     """List the patches of a change, largest first.
 
-    Args:
-        detected: the blobs, in pixels and stored units.
-        scale: coherence = stored unit * scale.
-        time: time of the image, ISO 8601; empty if unknown.
-        grid: pixel grid, or None if unknown.
-        name: prefix of the ids.
+    Blobs are in pixels and stored units, where coherence = stored unit * `scale`. `time` is ISO 8601, empty if unknown;
+    `grid` is None if unknown. `name` is the prefix of the ids.
     """
     outlines = detected.outlines
     if grid is not None:
@@ -206,8 +203,3 @@ def _cells(row: TablePatch) -> tuple[str, ...]:
         f"{row.drop_mean:.3f}",
         ", ".join(f"{number:.10g}" for number in row.bounds),
     )
-
-
-def _text_table(lines: Sequence[Sequence[str]]) -> str:
-    widths = np.array([[len(cell) for cell in line] for line in lines]).max(axis=0)
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)

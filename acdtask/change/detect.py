@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acdtask.change.fragments import Fragments, find_fragments
+from acdtask.change.methods import STANDARD
 from acdtask.change.moments import Moments
 from acdtask.change.polygons import Outline, join_all, trace
-from acdtask.change.profile import STANDARD, Detection
 from acdtask.change.scene import BaselineArrays, Scene
 from acdtask.change.seams import join_fragments
 from acdtask.change.steps.step import Counts, Step, Whole, halo_of, measuring
+from acdtask.change.thresholds import Detection
 from acdtask.change.zscore import Quality, ZScore, z_score
 
 __all__ = [

@@ -80,17 +80,22 @@ def _usage_error(error: Exception, command_line: Sequence[str]) -> AcdError:
     fix = QUOTE if _is_expanded_pattern(message, command_line) else f"Run '{command} --help'."
     option = getattr(error, "option_name", "")
     if option:
-        from acdtask.cli.hints import jobs_with_option
-
         near = [name for name in getattr(error, "possibilities", None) or () if name.startswith("--")]
         others = [
-            f"'acdtask {name}'" for name in jobs_with_option(option) if not command.startswith(f"acdtask {name} ")
+            f"'acdtask {name}'" for name in _jobs_with_option(option) if not command.startswith(f"acdtask {name} ")
         ]
         fix = f"It is an option of {' and '.join(others)}. {fix}" if others else fix
         message = f"No such option: {option}"
         if near and not others:
             message = f"{message}. Did you mean {' or '.join(near)}?"
     return AcdError(ErrorCode.USAGE, message, fix)
+
+
+def _jobs_with_option(option: str) -> list[str]:
+    from acdtask.cli.options import options_of
+    from acdtask.jobs.registry import JOBS, load_job
+
+    return [name for name in JOBS if option in {setting.flag for setting in options_of(load_job(name).settings)}]
 
 
 def _is_expanded_pattern(message: str, command_line: Sequence[str]) -> bool:

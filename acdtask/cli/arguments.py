@@ -14,8 +14,7 @@ __all__ = ["read_at_files"]
 def read_at_files(arguments: Sequence[str]) -> list[str]:
     """Replace each `@path` and `--option=@path` by the text of the file; `@@x` stands for the text `@x`.
 
-    Raises:
-        AcdError: INPUT_MISSING if the file does not exist, INPUT_UNREADABLE if it is not text.
+    INPUT_MISSING if the file does not exist, INPUT_UNREADABLE if it is not text.
 
     >>> read_at_files(["records", "--name", "@@S1*"])
     ['records', '--name', '@S1*']

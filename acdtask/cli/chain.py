@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from typer.core import TyperCommand
 
 from acdtask.cli.cube_options import Cube
 from acdtask.cli.job import Quarantine
-from acdtask.cli.lazy import command_of, example
+from acdtask.cli.lazy import as_command
 from acdtask.cli.output import say
 from acdtask.cli.small_work import MEMORY_DEFAULT, SECONDS_DEFAULT, HereMemory, HereSeconds
 from acdtask.errors import AcdError, ErrorCode
@@ -32,20 +31,14 @@ Given = Annotated[
 ]
 
 
-def command() -> TyperCommand:
-    """Make the command."""
-    text = (
-        "Runs ingest, consolidate, baseline, monitor and report one after the other in this process, as long as each "
-        "plan is small. The first job that needs more than --here-seconds or --here-memory is only planned: a workflow "
-        "runs it in separate pods, then calls this command again from the next job (--from)."
-    )
-    usage = example(
-        "acdtask chain --cube cube --outputs out --parameter ingest.source=images --parameter monitor.layout=utm"
-    )
-    return command_of(_chain, text + usage, ("cube",))
-
-
-def _chain(
+@as_command(
+    "Runs ingest, consolidate, baseline, monitor and report one after the other in this process, as long as each "
+    "plan is small. The first job that needs more than --here-seconds or --here-memory is only planned: a workflow "
+    "runs it in separate pods, then calls this command again from the next job (--from).",
+    "acdtask chain --cube cube --outputs out --parameter ingest.source=images --parameter monitor.layout=utm",
+    from_project=("cube",),
+)
+def command(
     cube: Cube,
     outputs: Annotated[
         Path, typer.Option("--outputs", metavar="FOLDER", help="Write the outputs for the workflow here.")

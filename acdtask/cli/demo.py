@@ -6,24 +6,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
-from acdtask.cli.lazy import command_of, example
+from acdtask.cli.lazy import as_command
 
 __all__ = ["command"]
 
 
-def command() -> TyperCommand:
-    """Make the command."""
-    text = (
-        "Simulates a year of coherence images with known events, learns the baseline, monitors the last dates, and "
-        "writes a report that compares the detections with the simulated events. Open report/index.html in the folder. "
-        "Run it again to continue where it stopped."
-    )
-    return command_of(_demo, text + example("acdtask demo demo"))
-
-
-def _demo(
+@as_command(
+    "Simulates a year of coherence images with known events, learns the baseline, monitors the last dates, and "
+    "writes a report that compares the detections with the simulated events. Open report/index.html in the folder. "
+    "Run it again to continue where it stopped.",
+    "acdtask demo demo",
+)
+def command(
     folder: Annotated[Path, typer.Argument(help="Folder for all results.")] = Path("demo"),
     size: Annotated[int, typer.Option(help="Width and height of the scene in pixels.")] = 1024,
     seed: Annotated[int, typer.Option(help="Seed of the scene; equal seeds give equal scenes.")] = 7,

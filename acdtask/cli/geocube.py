@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from acdtask.cli.cube_options import AsJson
-from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, command_of, example
+from acdtask.cli.lazy import Lazy, LazyGroup, as_command, example
 from acdtask.cli.output import say, say_json, table
 from acdtask.errors import AcdError, ErrorCode
 
@@ -16,91 +15,44 @@ if TYPE_CHECKING:
     from acdtask.cube.jobs import JobState
     from acdtask.cube.shared import ServedCube
 
-__all__ = [
-    "cancel_command",
-    "continue_command",
-    "group",
-    "jobs_group",
-    "list_command",
-    "retry_command",
-    "show_command",
-    "status_command",
-]
+__all__ = ["group"]
 
 Job = Annotated[str, typer.Argument(metavar="JOB", help="Name or id of the job.")]
 Force = Annotated[bool, typer.Option("--force", help="Also if the job is running.")]
 SERVER = "The server is that of ACD_GEOCUBE_ADDRESS; ACD_GEOCUBE_KEY holds the API key, if one is needed. "
 
 
-def group() -> LazyGroup:
-    """Make the group of commands."""
-    return LazyGroup(
-        name="geocube",
-        lazy={
-            "status": Lazy("Connect, and list the contents of the server.", f"{__name__}:status_command"),
-            "jobs": Lazy("List, show, continue, retry and cancel jobs.", f"{__name__}:jobs_group"),
-        },
-        help="Inspects a Geocube server and its jobs. " + SERVER + example("acdtask geocube status"),
-        context_settings=CONTEXT,
-    )
+group = LazyGroup(
+    name="geocube",
+    lazy={
+        "status": Lazy("Connect, and list the contents of the server.", f"{__name__}:status_command"),
+        "jobs": Lazy("List, show, continue, retry and cancel jobs.", f"{__name__}:jobs_group"),
+    },
+    help="Inspects a Geocube server and its jobs. " + SERVER + example("acdtask geocube status"),
+)
+
+jobs_group = LazyGroup(
+    name="jobs",
+    lazy={
+        "list": Lazy("List the jobs.", f"{__name__}:list_command"),
+        "show": Lazy("Show a job with its log.", f"{__name__}:show_command"),
+        "continue": Lazy("Continue a job that waits for approval.", f"{__name__}:continue_command"),
+        "retry": Lazy("Retry the failed part of a job.", f"{__name__}:retry_command"),
+        "cancel": Lazy("Cancel a job and undo its work.", f"{__name__}:cancel_command"),
+    },
+    help="The jobs of a Geocube consolidate records and delete datasets. A failed job keeps its datasets locked "
+    "until it is retried or cancelled. "
+    + SERVER
+    + example("acdtask geocube jobs list", "acdtask geocube jobs show acd-0123456789abcdef"),
+)
 
 
-def jobs_group() -> LazyGroup:
-    """Make the group of commands for jobs."""
-    return LazyGroup(
-        name="jobs",
-        lazy={
-            "list": Lazy("List the jobs.", f"{__name__}:list_command"),
-            "show": Lazy("Show a job with its log.", f"{__name__}:show_command"),
-            "continue": Lazy("Continue a job that waits for approval.", f"{__name__}:continue_command"),
-            "retry": Lazy("Retry the failed part of a job.", f"{__name__}:retry_command"),
-            "cancel": Lazy("Cancel a job and undo its work.", f"{__name__}:cancel_command"),
-        },
-        help="The jobs of a Geocube consolidate records and delete datasets. A failed job keeps its datasets locked "
-        "until it is retried or cancelled. "
-        + SERVER
-        + example("acdtask geocube jobs list", "acdtask geocube jobs show acd-0123456789abcdef"),
-        context_settings=CONTEXT,
-    )
-
-
-def status_command() -> TyperCommand:
-    """Make the command `geocube status`."""
-    text = "Connects to the Geocube and shows its version, its variables with their instances, and its layouts. "
-    return command_of(_status, text + SERVER + example("acdtask geocube status", "acdtask geocube status --json"))
-
-
-def list_command() -> TyperCommand:
-    """Make the command `geocube jobs list`."""
-    text = "Lists the jobs of the Geocube, oldest first. "
-    return command_of(_list, text + SERVER + example("acdtask geocube jobs list --name 'acd-*'"))
-
-
-def show_command() -> TyperCommand:
-    """Make the command `geocube jobs show`."""
-    text = "Shows the state of a job, how to continue it if it is stuck, and its log. "
-    return command_of(_show, text + SERVER + example("acdtask geocube jobs show acd-0123456789abcdef"))
-
-
-def continue_command() -> TyperCommand:
-    """Make the command `geocube jobs continue`."""
-    text = "Continues a job that waits for approval. The server may take a few seconds to react. "
-    return command_of(_continue, text + SERVER + example("acdtask geocube jobs continue acd-0123456789abcdef"))
-
-
-def retry_command() -> TyperCommand:
-    """Make the command `geocube jobs retry`."""
-    text = "Retries the failed part of a job. "
-    return command_of(_retry, text + SERVER + example("acdtask geocube jobs retry acd-0123456789abcdef"))
-
-
-def cancel_command() -> TyperCommand:
-    """Make the command `geocube jobs cancel`."""
-    text = "Cancels a job, undoes its work, and releases its datasets. "
-    return command_of(_cancel, text + SERVER + example("acdtask geocube jobs cancel acd-0123456789abcdef"))
-
-
-def _status(as_json: AsJson = False) -> None:
+@as_command(
+    "Connects to the Geocube and shows its version, its variables with their instances, and its layouts. " + SERVER,
+    "acdtask geocube status",
+    "acdtask geocube status --json",
+)
+def status_command(as_json: AsJson = False) -> None:
     from acdtask.cube.shared import named_in_environment
 
     cube = _geocube()
@@ -121,7 +73,8 @@ def _status(as_json: AsJson = False) -> None:
     say(f"layouts: {', '.join(facts['layouts']) or 'none'}")
 
 
-def _list(
+@as_command("Lists the jobs of the Geocube, oldest first. " + SERVER, "acdtask geocube jobs list --name 'acd-*'")
+def list_command(
     name: Annotated[str, typer.Option(metavar="PATTERN", help="Pattern of names, with * and ?.")] = "",
     as_json: AsJson = False,
 ) -> None:
@@ -134,7 +87,11 @@ def _list(
     say(f"{len(jobs)} job{'' if len(jobs) == 1 else 's'}")
 
 
-def _show(job: Job, as_json: AsJson = False) -> None:
+@as_command(
+    "Shows the state of a job, how to continue it if it is stuck, and its log. " + SERVER,
+    "acdtask geocube jobs show acd-0123456789abcdef",
+)
+def show_command(job: Job, as_json: AsJson = False) -> None:
     from acdtask.cube.follow import ending_of
 
     state = _geocube().job(job)
@@ -152,21 +109,30 @@ def _show(job: Job, as_json: AsJson = False) -> None:
         say(line)
 
 
-def _continue(job: Job) -> None:
+@as_command(
+    "Continues a job that waits for approval. The server may take a few seconds to react. " + SERVER,
+    "acdtask geocube jobs continue acd-0123456789abcdef",
+)
+def continue_command(job: Job) -> None:
     cube = _geocube()
     state = cube.job(job)
     cube.continue_job(state.id)
     say(f"{state.name} continues from {state.state}")
 
 
-def _retry(job: Job, force: Force = False) -> None:
+@as_command("Retries the failed part of a job. " + SERVER, "acdtask geocube jobs retry acd-0123456789abcdef")
+def retry_command(job: Job, force: Force = False) -> None:
     cube = _geocube()
     state = cube.job(job)
     cube.retry_job(state.id, force=force)
     say(f"{state.name} is retried from {state.state}")
 
 
-def _cancel(job: Job, force: Force = False) -> None:
+@as_command(
+    "Cancels a job, undoes its work, and releases its datasets. " + SERVER,
+    "acdtask geocube jobs cancel acd-0123456789abcdef",
+)
+def cancel_command(job: Job, force: Force = False) -> None:
     cube = _geocube()
     state = cube.job(job)
     cube.cancel_job(state.id, force=force)

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from typer.core import TyperCommand
 
 from acdtask.cli.cube_options import Aoi, AsJson, Limit
-from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, command_of, example
+from acdtask.cli.lazy import Lazy, LazyGroup, as_command, example
 from acdtask.cli.output import say, say_json, table, write_text
 from acdtask.cli.project import require_aoi, taking_aoi
 from acdtask.errors import AcdError, ErrorCode
@@ -19,15 +18,7 @@ if TYPE_CHECKING:
     from acdtask.ingester.client import IngesterClient
     from acdtask.ingester.wait import AoiProgress
 
-__all__ = [
-    "graph_command",
-    "group",
-    "post_command",
-    "retry_command",
-    "scenes_command",
-    "status_command",
-    "wait_command",
-]
+__all__ = ["group"]
 
 Address = Annotated[
     str,
@@ -52,79 +43,29 @@ TOKEN = "The environment variable ACD_INGESTER_TOKEN holds the bearer token."  #
 FOREVER = 365 * 24 * 3600.0
 
 
-def group() -> LazyGroup:
-    """Make the group of commands."""
-    return LazyGroup(
-        name="ingester",
-        lazy={
-            "post": Lazy("Post an AOI, unless it exists.", f"{__name__}:post_command"),
-            "status": Lazy("Show the progress of AOIs.", f"{__name__}:status_command"),
-            "scenes": Lazy("List the scenes or tiles of an AOI.", f"{__name__}:scenes_command"),
-            "retry": Lazy("Restart scenes and tiles.", f"{__name__}:retry_command"),
-            "wait": Lazy("Wait until an AOI is done.", f"{__name__}:wait_command"),
-            "graph": Lazy("Draw the scenes and tiles of an AOI.", f"{__name__}:graph_command"),
-        },
-        help="A Geocube ingester downloads scenes, processes their tiles, and indexes the results in a Geocube. "
-        + TOKEN
-        + example("acdtask ingester status --address http://localhost:8080"),
-        context_settings=CONTEXT,
-    )
+group = LazyGroup(
+    name="ingester",
+    lazy={
+        "post": Lazy("Post an AOI, unless it exists.", f"{__name__}:post_command"),
+        "status": Lazy("Show the progress of AOIs.", f"{__name__}:status_command"),
+        "scenes": Lazy("List the scenes or tiles of an AOI.", f"{__name__}:scenes_command"),
+        "retry": Lazy("Restart scenes and tiles.", f"{__name__}:retry_command"),
+        "wait": Lazy("Wait until an AOI is done.", f"{__name__}:wait_command"),
+        "graph": Lazy("Draw the scenes and tiles of an AOI.", f"{__name__}:graph_command"),
+    },
+    help="A Geocube ingester downloads scenes, processes their tiles, and indexes the results in a Geocube. "
+    + TOKEN
+    + example("acdtask ingester status --address http://localhost:8080"),
+)
 
 
-def post_command() -> TyperCommand:
-    """Make the command `ingester post`."""
-    text = (
-        "Posts an AOI, so that the ingester finds its scenes and starts processing them. An existing AOI is compared, "
-        "not posted again. If the reply is lost, the command checks whether the AOI arrived before it posts it again."
-    )
-    return command_of(_post, text + example("acdtask ingester post --aoi aoi.json"))
-
-
-def status_command() -> TyperCommand:
-    """Make the command `ingester status`."""
-    text = "Lists the AOIs; for one AOI, counts its scenes and tiles by status and shows the failures."
-    return command_of(_status, text + example("acdtask ingester status", "acdtask ingester status koln"))
-
-
-def scenes_command() -> TyperCommand:
-    """Make the command `ingester scenes`."""
-    text = "Lists the scenes or tiles of an AOI, with status and message."
-    return command_of(
-        _scenes,
-        text + example("acdtask ingester scenes koln --status failed", "acdtask ingester scenes koln --tiles --json"),
-    )
-
-
-def retry_command() -> TyperCommand:
-    """Make the command `ingester retry`."""
-    text = (
-        "Restarts the scenes and tiles of an AOI that wait for a retry, or the given scenes and tiles. --failed also "
-        "restarts those that failed permanently. --force restarts every scene regardless of its status; if some are "
-        "done, --restart-done is needed too."
-    )
-    return command_of(_retry, text + example("acdtask ingester retry koln", "acdtask ingester retry koln --scene 12"))
-
-
-def wait_command() -> TyperCommand:
-    """Make the command `ingester wait`."""
-    text = (
-        "Waits until every scene and tile of an AOI is done. It ends earlier with an error if work stopped: something "
-        "failed permanently, or waits for a retry."
-    )
-    return command_of(_wait, text + example("acdtask ingester wait koln --minutes 90"))
-
-
-def graph_command() -> TyperCommand:
-    """Make the command `ingester graph`."""
-    text = (
-        "Draws an SVG file: one row per scene, sorted by date, with its tiles, and an arrow from each tile to the one "
-        "that is processed with it. If there are many scenes, they are counted by date, month or year."
-    )
-    return command_of(_graph, text + example("acdtask ingester graph koln --out koln.svg"))
-
-
+@as_command(
+    "Posts an AOI, so that the ingester finds its scenes and starts processing them. An existing AOI is compared, "
+    "not posted again. If the reply is lost, the command checks whether the AOI arrived before it posts it again.",
+    "acdtask ingester post --aoi aoi.json",
+)
 @taking_aoi
-def _post(
+def post_command(
     aoi: Aoi = "",
     address: Address = "",
     insecure: Insecure = False,
@@ -144,7 +85,12 @@ def _post(
     say(f"AOI {posted.aoi} {verb}: scenes {posted.scenes.text()}; tiles {posted.tiles.text()}")
 
 
-def _status(
+@as_command(
+    "Lists the AOIs; for one AOI, counts its scenes and tiles by status and shows the failures.",
+    "acdtask ingester status",
+    "acdtask ingester status koln",
+)
+def status_command(
     aoi: Annotated[str, typer.Argument(metavar="[AOI]", help="Name of the AOI; default: all AOIs.")] = "",
     address: Address = "",
     insecure: Insecure = False,
@@ -165,7 +111,12 @@ def _status(
     say(f"{len(states)} AOI{'' if len(states) == 1 else 's'}")
 
 
-def _scenes(
+@as_command(
+    "Lists the scenes or tiles of an AOI, with status and message.",
+    "acdtask ingester scenes koln --status failed",
+    "acdtask ingester scenes koln --tiles --json",
+)
+def scenes_command(
     aoi: AoiName,
     address: Address = "",
     insecure: Insecure = False,
@@ -198,7 +149,14 @@ def _scenes(
     say(f"{len(items)} {kind}{'' if len(items) == 1 else 's'}{more}")
 
 
-def _retry(
+@as_command(
+    "Restarts the scenes and tiles of an AOI that wait for a retry, or the given scenes and tiles. --failed also "
+    "restarts those that failed permanently. --force restarts every scene regardless of its status; if some are "
+    "done, --restart-done is needed too.",
+    "acdtask ingester retry koln",
+    "acdtask ingester retry koln --scene 12",
+)
+def retry_command(
     aoi: AoiName,
     address: Address = "",
     insecure: Insecure = False,
@@ -247,7 +205,12 @@ def _require_in(client: IngesterClient, aoi: str, scenes: list[int], tiles: list
         raise AcdError(ErrorCode.INGESTER_REFUSED, detail, f"List them with 'acdtask ingester scenes {aoi}'.")
 
 
-def _wait(
+@as_command(
+    "Waits until every scene and tile of an AOI is done. It ends earlier with an error if work stopped: something "
+    "failed permanently, or waits for a retry.",
+    "acdtask ingester wait koln --minutes 90",
+)
+def wait_command(
     aoi: AoiName,
     address: Address = "",
     insecure: Insecure = False,
@@ -275,7 +238,12 @@ def _wait(
     _show(progress, as_json=as_json)
 
 
-def _graph(
+@as_command(
+    "Draws an SVG file: one row per scene, sorted by date, with its tiles, and an arrow from each tile to the one "
+    "that is processed with it. If there are many scenes, they are counted by date, month or year.",
+    "acdtask ingester graph koln --out koln.svg",
+)
+def graph_command(
     aoi: AoiName,
     out: Annotated[Path, typer.Option(metavar="FILE", help="SVG file to write.")],
     address: Address = "",

@@ -110,8 +110,7 @@ def _init(
 def _ingest(options: dict[str, Any]) -> tuple[IngestSettings, list[str], SourceSummary | AcdError]:
     """Make the settings of the ingest, guessing source and pattern if needed.
 
-    Returns:
-        The settings, a line for each guess, and the images found with the settings or the error of reading them.
+    Returns the settings, a line for each guess, and the images found with them or the error of reading them.
     """
     from acdtask.cli.options import settings_from
     from acdtask.jobs.ingest.settings import IngestSettings

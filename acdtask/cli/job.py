@@ -13,7 +13,8 @@ from typer.core import TyperCommand
 from acdtask import log
 from acdtask.cli.cube_options import AsJson, Cube
 from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, command_of, example
-from acdtask.cli.output import bytes_text, say, say_json, seconds_text, table, write_json
+from acdtask.cli.output import say, say_json
+from acdtask.cli.plans import notes_of, show_plan, why_too_large, write_map
 from acdtask.cli.project import AREA_OPTIONS
 from acdtask.cli.small_work import MEMORY_DEFAULT, HereMemory, HereSeconds
 from acdtask.engine.progressbar import ProgressBar
@@ -22,7 +23,7 @@ from acdtask.jobs.registry import JOBS, JobEntry, load_job
 
 if TYPE_CHECKING:
     from acdtask.engine.local import LocalOutcome
-    from acdtask.jobs.contract import Job, Plan, PlanHead, Settings, Site
+    from acdtask.jobs.contract import Job, Settings, Site
 
 __all__ = ["group", "stage"]
 
@@ -158,12 +159,12 @@ def _plan(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
                 for line in step.lines:
                     say(f"{job.name}: {line}")
         if map_file is not None:
-            _write_map(plan, map_file)
+            write_map(plan, map_file)
         if as_json:
-            notes = {**_notes(plan), **({"too large": reason} if (reason := _why_too_large(plan)) else {})}
+            notes = {**notes_of(plan), **({"too large": reason} if (reason := why_too_large(plan)) else {})}
             say_json({**plan.model_dump(mode="json", exclude={"content", "notes"}), "notes": notes})
         else:
-            _show_plan(plan, job.unit)
+            show_plan(plan, job.unit)
 
     parameters = [
         _parameter("map_file", MapFile, None),
@@ -354,59 +355,3 @@ def _signed(call: Callable[..., None], parameters: list[inspect.Parameter]) -> C
 
 def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-
-def _notes(plan: PlanHead) -> dict[str, Any]:
-    return {name: note for name, note in plan.notes.items() if name != "map"}
-
-
-def _why_too_large(plan: Plan[Any, Any]) -> str:
-    """Why a workflow could not run the plan; empty if it can."""
-    from acdtask.engine.workflow_limits import require_fits_workflow
-
-    try:
-        require_fits_workflow(plan)
-    except AcdError as error:
-        return str(error)
-    return ""
-
-
-def _show_plan(plan: Plan[Any, Any], unit: str) -> None:
-    from acdtask.engine.processes import cores
-    from acdtask.engine.stages import left_out_lines
-
-    if plan.nothing_to_do:
-        say(f"nothing to do: {plan.nothing_to_do}")
-        for line in left_out_lines(plan):
-            say(line)
-        return
-
-    estimate, workers = plan.estimate, cores()
-    rows: list[tuple[str, object]] = [
-        *[(name, count) for name, count in ((unit, estimate.tiles), ("dates", estimate.dates)) if count],
-        ("shards", plan.shards),
-        ("rounds", ", ".join(plan.rounds)),
-        ("bytes to read", bytes_text(estimate.bytes_read)),
-        ("bytes to write", bytes_text(estimate.bytes_written)),
-        (f"expected time, {workers} workers", seconds_text(estimate.core_seconds / workers)),
-    ]
-    notes = {name: "; ".join(note) if _is_texts(note) else note for name, note in _notes(plan).items()}
-    rows += [(name, note) for name, note in notes.items() if isinstance(note, (str, int, float)) and note != ""]
-    table((plan.job, "plan"), rows)
-    for line in left_out_lines(plan):
-        say(line)
-    say(f"plan id: {plan.plan_id}")
-    if reason := _why_too_large(plan):
-        say(f"too large for a workflow: {reason}")
-
-
-def _is_texts(note: object) -> bool:
-    return isinstance(note, list) and all(isinstance(item, str) for item in note)
-
-
-def _write_map(plan: PlanHead, file: Path) -> None:
-    tiles = plan.notes.get("map")
-    if tiles is None:
-        reason = plan.nothing_to_do or f"{plan.job} does not work on tiles"
-        raise AcdError(ErrorCode.USAGE, f"there is no map to write to {file}: {reason}", "Omit --map.")
-    write_json(file, tiles)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from acdtask.cli.cube_options import AsJson, Cube, open_cube
-from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, command_of, example
+from acdtask.cli.lazy import Lazy, LazyGroup, as_command, example
 from acdtask.cli.output import say, say_json, table
 from acdtask.errors import AcdError, ErrorCode
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from acdtask.cube import model
     from acdtask.raster.grid import Layout, RegularGrid
 
-__all__ = ["create_command", "delete_command", "group", "list_command", "show_command"]
+__all__ = ["group"]
 
 Name = Annotated[str, typer.Argument(help="Name of the layout.")]
 DEFAULT_CELL_SIZE = 1024
@@ -25,61 +24,21 @@ DEFAULT_ORIGIN = (0.0, 0.0)
 DEFAULT_SCALE = 1
 
 
-def group() -> LazyGroup:
-    """Make the group of commands."""
-    return LazyGroup(
-        name="layout",
-        lazy={
-            "list": Lazy("List the layouts of a cube.", f"{__name__}:list_command"),
-            "create": Lazy("Create a layout.", f"{__name__}:create_command"),
-            "show": Lazy("Show one layout.", f"{__name__}:show_command"),
-            "delete": Lazy("Delete an unused layout.", f"{__name__}:delete_command"),
-        },
-        help="A layout is a grid of tiles in one coordinate system. Jobs work tile by tile."
-        + example("acdtask layout create utm --cube cube --crs EPSG:32632 --resolution 20 --cell-size 1024"),
-        context_settings=CONTEXT,
-    )
+group = LazyGroup(
+    name="layout",
+    lazy={
+        "list": Lazy("List the layouts of a cube.", f"{__name__}:list_command"),
+        "create": Lazy("Create a layout.", f"{__name__}:create_command"),
+        "show": Lazy("Show one layout.", f"{__name__}:show_command"),
+        "delete": Lazy("Delete an unused layout.", f"{__name__}:delete_command"),
+    },
+    help="A layout is a grid of tiles in one coordinate system. Jobs work tile by tile."
+    + example("acdtask layout create utm --cube cube --crs EPSG:32632 --resolution 20 --cell-size 1024"),
+)
 
 
-def list_command() -> TyperCommand:
-    """Make the command `layout list`."""
-    return command_of(
-        _list, "Lists the layouts of a cube with their grids." + example("acdtask layout list --cube cube")
-    )
-
-
-def show_command() -> TyperCommand:
-    """Make the command `layout show`."""
-    return command_of(_show, "Shows the grid of one layout." + example("acdtask layout show utm --cube cube"))
-
-
-def create_command() -> TyperCommand:
-    """Make the command `layout create`."""
-    text = (
-        "Creates a layout. A regular layout has square cells in a coordinate system. A web mercator layout has the XYZ "
-        "tiles of a zoom level, each 256 px times the scale wide. Creating the same layout again changes nothing."
-    )
-    return command_of(
-        _create,
-        text
-        + example(
-            "acdtask layout create utm --cube cube --crs EPSG:32632 --resolution 20 --cell-size 1024",
-            "acdtask layout create images --cube cube --like CoherenceVV --cell-size 512",
-            "acdtask layout create web --cube cube --zoom 9 --scale 4",
-        ),
-    )
-
-
-def delete_command() -> TyperCommand:
-    """Make the command `layout delete`."""
-    text = (
-        "Deletes a layout. A layout that is used by baselines, monitoring results or consolidated images is not "
-        "deleted; the error names its uses."
-    )
-    return command_of(_delete, text + example("acdtask layout delete utm --cube cube"))
-
-
-def _list(cube: Cube, as_json: AsJson = False) -> None:
+@as_command("Lists the layouts of a cube with their grids.", "acdtask layout list --cube cube")
+def list_command(cube: Cube, as_json: AsJson = False) -> None:
     layouts = open_cube(cube).layouts()
     if as_json:
         say_json([layout.model_dump(mode="json") for layout in layouts])
@@ -89,7 +48,8 @@ def _list(cube: Cube, as_json: AsJson = False) -> None:
         say("no layouts")
 
 
-def _show(name: Name, cube: Cube, as_json: AsJson = False) -> None:
+@as_command("Shows the grid of one layout.", "acdtask layout show utm --cube cube")
+def show_command(name: Name, cube: Cube, as_json: AsJson = False) -> None:
     layout = open_cube(cube).layout(name)
     if as_json:
         say_json(layout.model_dump(mode="json"))
@@ -100,7 +60,14 @@ def _show(name: Name, cube: Cube, as_json: AsJson = False) -> None:
     table(("layout", ""), rows)
 
 
-def _create(
+@as_command(
+    "Creates a layout. A regular layout has square cells in a coordinate system. A web mercator layout has the XYZ "
+    "tiles of a zoom level, each 256 px times the scale wide. Creating the same layout again changes nothing.",
+    "acdtask layout create utm --cube cube --crs EPSG:32632 --resolution 20 --cell-size 1024",
+    "acdtask layout create images --cube cube --like CoherenceVV --cell-size 512",
+    "acdtask layout create web --cube cube --zoom 9 --scale 4",
+)
+def create_command(
     name: Name,
     cube: Cube,
     crs: Annotated[
@@ -192,7 +159,12 @@ def _layout(name: str, grid: RegularGrid | dict[str, Any]) -> Layout:
     return layout
 
 
-def _delete(name: Name, cube: Cube) -> None:
+@as_command(
+    "Deletes a layout. A layout that is used by baselines, monitoring results or consolidated images is not "
+    "deleted; the error names its uses.",
+    "acdtask layout delete utm --cube cube",
+)
+def delete_command(name: Name, cube: Cube) -> None:
     from acdtask.cube.local.cube import LocalCube
     from acdtask.jobs.layout_users import uses_of_layout
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import isfunction
 from typing import Any, cast
 
 import typer
@@ -14,7 +15,7 @@ from acdtask import log
 from acdtask.cli.project import defaults_of
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["CONTEXT", "Lazy", "LazyGroup", "OutputClosedError", "command_of", "example"]
+__all__ = ["CONTEXT", "Lazy", "LazyGroup", "OutputClosedError", "as_command", "command_of", "example"]
 
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -31,11 +32,8 @@ class OutputClosedError(Exception):
 class Lazy:
     """A command that is imported on use.
 
-    Attributes:
-        summary: one line for the list of commands.
-        target: `module:function`; the function returns the command.
-        arguments: arguments of the function.
-        section: heading in the list of commands.
+    `target` is `module:name` of the command, or of a function that makes it from `arguments`. `section` is its heading
+    in the list of commands.
     """
 
     summary: str
@@ -44,9 +42,10 @@ class Lazy:
     section: str = "Commands"
 
     def load(self) -> TyperCommand | TyperGroup:
-        """Import the module and make the command."""
-        module, _, function = self.target.partition(":")
-        command: TyperCommand | TyperGroup = getattr(import_module(module), function)(*self.arguments)
+        """Import the module, and make the command if the target is a function."""
+        module, _, name = self.target.partition(":")
+        target = getattr(import_module(module), name)
+        command: TyperCommand | TyperGroup = target(*self.arguments) if isfunction(target) else target
         return command
 
 
@@ -55,7 +54,7 @@ class LazyGroup(TyperGroup):
 
     def __init__(self, *, lazy: Mapping[str, Lazy], **attributes: Any) -> None:
         stubs = {name: TyperCommand(name=name, help=entry.summary) for name, entry in lazy.items()}
-        super().__init__(**{**attributes, "commands": stubs, "rich_markup_mode": None})
+        super().__init__(**{"context_settings": CONTEXT, **attributes, "commands": stubs, "rich_markup_mode": None})
         self.lazy = dict(lazy)
 
     def load(self, name: str) -> TyperCommand | TyperGroup:
@@ -111,16 +110,20 @@ class _LoggedCommand(TyperCommand):
 def command_of(function: Callable[..., None], text: str, from_project: tuple[str, ...] = FROM_PROJECT) -> TyperCommand:
     """Make a command from a function whose annotated parameters are the options.
 
-    Args:
-        function: does the work.
-        text: help text: a short paragraph and an example.
-        from_project: parameters with defaults in acd.toml.
+    `text` is its help: a short paragraph and an example. `from_project` names the parameters with defaults in acd.toml.
     """
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command(cls=_LoggedCommand, help=text, context_settings=CONTEXT)(function)
     command = cast("_LoggedCommand", typer.main.get_command(app))
     command.from_project = from_project
     return command
+
+
+def as_command(
+    text: str, *examples: str, from_project: tuple[str, ...] = FROM_PROJECT
+) -> Callable[[Callable[..., None]], TyperCommand]:
+    """Decorator that makes a command from a function, like `command_of`, with examples at the end of its help."""
+    return lambda function: command_of(function, text + example(*examples), from_project)
 
 
 def example(*lines: str) -> str:

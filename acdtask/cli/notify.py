@@ -5,30 +5,21 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import typer
-from typer.core import TyperCommand
 
 from acdtask.cli.cube_options import Cube
-from acdtask.cli.lazy import command_of, example
+from acdtask.cli.lazy import as_command
 from acdtask.cli.output import say
 
 __all__ = ["command"]
 
 
-def command() -> TyperCommand:
-    """Make the command."""
-    text = (
-        "Posts one CloudEvent with the result of a run, from the run's records in the cube: an alert with new patches, "
-        "a heartbeat if there are none, or a failure with its causes. The same run and status always give the same "
-        "event id. The environment variable ACD_WEBHOOK_AUTHORIZATION may hold the value of the Authorization header."
-    )
-    return command_of(
-        _notify,
-        text
-        + example("acdtask notify --cube cube --run ID --status Succeeded --aoi koln --webhook https://example.com"),
-    )
-
-
-def _notify(
+@as_command(
+    "Posts one CloudEvent with the result of a run, from the run's records in the cube: an alert with new patches, "
+    "a heartbeat if there are none, or a failure with its causes. The same run and status always give the same "
+    "event id. The environment variable ACD_WEBHOOK_AUTHORIZATION may hold the value of the Authorization header.",
+    "acdtask notify --cube cube --run ID --status Succeeded --aoi koln --webhook https://example.com",
+)
+def command(
     cube: Cube,
     run: Annotated[str, typer.Option(metavar="ID", help="Id of the run: the value of ACD_RUN_ID in its stages.")],
     status: Annotated[Literal["Succeeded", "Failed", "Error"], typer.Option(help="Final status of the run.")],

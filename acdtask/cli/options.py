@@ -148,17 +148,10 @@ def settings_from(
 ) -> ModelT:
     """Make settings; precedence is options, settings file, `defaults`, defaults of the model.
 
-    Args:
-        model: settings model.
-        given: options by field; None means not given.
-        file: the settings file, or its values.
-        defaults: values of acd.toml.
-        origin: name of the source of `defaults` in errors.
-        shown: how errors name a field; by default as an option.
-
-    Raises:
-        AcdError: USAGE if a required setting is missing, SETTING_INVALID if a value is invalid, INPUT_MISSING if the
-            file does not exist, PROJECT_INVALID if one of the defaults is invalid.
+    A value of None in `given` means not given. `file` is the settings file, or its values. `defaults` are the values of
+    acd.toml, and `origin` is their name in errors. `shown` gives the name of a field in errors; by default it is that of
+    its option. USAGE if a required setting is missing, SETTING_INVALID if a value is invalid, INPUT_MISSING if the file
+    does not exist, PROJECT_INVALID if one of the defaults is invalid.
     """
     options = {option.field: option for option in options_of(model)}
     own = {name: _trimmed(options[name], value) for name, value in given.items() if value is not None}

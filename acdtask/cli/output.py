@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from acdtask.storage.files import write_file, writing
+from acdtask.wording import aligned
 
 __all__ = ["bytes_text", "say", "say_json", "seconds_text", "table", "write_json", "write_text"]
 
@@ -35,19 +36,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     if sys.stdout.isatty():
         _rich_table(columns, cells)
     else:
-        for line in plain_table(columns, cells):
-            typer.echo(line)
-
-
-def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Align columns, two spaces apart.
-
-    >>> plain_table(["name", "tiles"], [["utm", "4"], ["mercator", "12"]])
-    ['name      tiles', 'utm       4', 'mercator  12']
-    """
-    lines = [columns, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(columns))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+        typer.echo("\n".join(aligned([columns, *cells])))
 
 
 def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from acdtask.cli.cube_options import Aoi, AsJson, Cube, Limit, open_cube
-from acdtask.cli.lazy import command_of, example
+from acdtask.cli.lazy import as_command
 from acdtask.cli.output import say, say_json, table
 from acdtask.cli.project import taking_aoi
 from acdtask.errors import AcdError, ErrorCode
@@ -23,19 +22,15 @@ if TYPE_CHECKING:
 __all__ = ["command", "moment", "tags_of"]
 
 
-def command() -> TyperCommand:
-    """Make the command."""
-    text = (
-        "Lists the records of a cube by date, filtered by area, dates, tags, name and track. A tag without a value "
-        "matches any value; values and names may contain * and ?. Dates without a time are whole days in UTC; 2021-06 "
-        "is the whole month. --name, --leave-out, --tag and --track select as --records, --leave-out, --tags and "
-        "--track of a baseline do."
-    )
-    return command_of(_records, text + example("acdtask records --cube cube --aoi aoi.json --from 2021-06-01"))
-
-
+@as_command(
+    "Lists the records of a cube by date, filtered by area, dates, tags, name and track. A tag without a value "
+    "matches any value; values and names may contain * and ?. Dates without a time are whole days in UTC; 2021-06 "
+    "is the whole month. --name, --leave-out, --tag and --track select as --records, --leave-out, --tags and "
+    "--track of a baseline do.",
+    "acdtask records --cube cube --aoi aoi.json --from 2021-06-01",
+)
 @taking_aoi
-def _records(
+def command(
     cube: Cube,
     aoi: Aoi = "",
     tag: Annotated[
@@ -64,7 +59,7 @@ def _records(
         tags=choice.tags_alone(),
         start=moment(start, "--from") if start else None,
         end=moment(end, "--to", end_of_day=True) if end else None,
-        area=_area(aoi) if aoi else None,
+        area=load_aoi(aoi).geojson if aoi else None,
     )
     shown, total = _first(open_cube(cube), query, choice, limit)
     if as_json:
@@ -75,15 +70,6 @@ def _records(
     more = f", the first {len(shown)} shown" if len(shown) < total else ""
     area = f" that touch the AOI {load_aoi(aoi).name}" if aoi else ""
     say(f"{total} record{'' if total == 1 else 's'}{area}{more}")
-
-
-def _area(aoi: str) -> dict[str, Any]:
-    """The AOI's geometry as GeoJSON."""
-    from shapely.geometry import mapping
-
-    from acdtask.cube.aoi import load_aoi
-
-    return mapping(load_aoi(aoi).geometry)  # type: ignore[no-any-return]  # shapely has no types
 
 
 def _first(cube: model.Cube, query: RecordQuery, choice: RecordChoice, limit: int) -> tuple[list[Record], int]:

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from acdtask.cli.cube_options import Cube
-from acdtask.cli.lazy import command_of, example
+from acdtask.cli.lazy import as_command
 from acdtask.cli.output import say
 
 if TYPE_CHECKING:
@@ -20,25 +19,15 @@ __all__ = ["command"]
 _LAST_PORT = 65535
 
 
-def command() -> TyperCommand:
-    """Make the command."""
-    text = (
-        "Serves a cube over Geocube's API, for Geocube's clients: records, variables, layouts, datasets, cubes, jobs. "
-        "A missing cube is created. Clients authenticate with the keys in ACD_SERVE_KEY and ACD_SERVE_ADMIN_KEY. On "
-        "SIGTERM or Ctrl-C the server stops when running calls are done or the grace period is over; a second signal "
-        "stops it at once."
-    )
-    return command_of(
-        _serve,
-        text
-        + example(
-            "acdtask serve --cube cube",
-            "acdtask serve --cube s3://bucket/cube --host 0.0.0.0 --tls-cert tls.crt --tls-key tls.key",
-        ),
-    )
-
-
-def _serve(
+@as_command(
+    "Serves a cube over Geocube's API, for Geocube's clients: records, variables, layouts, datasets, cubes, jobs. "
+    "A missing cube is created. Clients authenticate with the keys in ACD_SERVE_KEY and ACD_SERVE_ADMIN_KEY. On "
+    "SIGTERM or Ctrl-C the server stops when running calls are done or the grace period is over; a second signal "
+    "stops it at once.",
+    "acdtask serve --cube cube",
+    "acdtask serve --cube s3://bucket/cube --host 0.0.0.0 --tls-cert tls.crt --tls-key tls.key",
+)
+def command(
     cube: Cube,
     port: Annotated[
         int, typer.Option(min=0, max=_LAST_PORT, metavar="PORT", help="gRPC port; 0 for any free port.")

@@ -28,15 +28,8 @@ _events = log.events("cli")
 def settings_of_job(job: Job[Any, Any], options: Mapping[str, Any], file: Mapping[str, Any], address: str) -> Settings:
     """Make settings; precedence is options, environment, settings file, acd.toml, defaults.
 
-    Args:
-        job: the job.
-        options: options of the command line, including those of the area.
-        file: values of the settings file.
-        address: address of the cube, whose only layout is the default.
-
-    Raises:
-        AcdError: errors of `settings_from` and `area_given`; LAYOUT_UNKNOWN if no layout is named and the cube does not
-            have exactly one.
+    `options` include those of the area. The only layout of the cube at `address` is the default. Errors of
+    `settings_from` and `area_given`; LAYOUT_UNKNOWN if no layout is named and the cube does not have exactly one.
     """
     fields = job.settings.model_fields
     project = current_project()

@@ -6,7 +6,6 @@ import json
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from acdtask.cli.cube_options import (
     Aoi,
@@ -20,56 +19,31 @@ from acdtask.cli.cube_options import (
     open_cube,
     say_no_cube,
 )
-from acdtask.cli.lazy import CONTEXT, Lazy, LazyGroup, command_of, example
+from acdtask.cli.lazy import Lazy, LazyGroup, as_command, example
 from acdtask.cli.output import say, say_json, table
 from acdtask.cli.project import require_aoi, taking_aoi
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["cube_command", "dataset_command", "group", "patches_command", "variables_command"]
+__all__ = ["group"]
 
 
-def group() -> LazyGroup:
-    """Make the group of commands."""
-    return LazyGroup(
-        name="show",
-        lazy={
-            "cube": Lazy("Summarise a cube.", f"{__name__}:cube_command"),
-            "variables": Lazy("List the variables and their instances.", f"{__name__}:variables_command"),
-            "dataset": Lazy("List the files of a variable.", f"{__name__}:dataset_command"),
-            "patches": Lazy("List the patches found by monitoring.", f"{__name__}:patches_command"),
-        },
-        help="Shows the contents of a cube." + example("acdtask show cube --cube cube"),
-        context_settings=CONTEXT,
-    )
+group = LazyGroup(
+    name="show",
+    lazy={
+        "cube": Lazy("Summarise a cube.", f"{__name__}:cube_command"),
+        "variables": Lazy("List the variables and their instances.", f"{__name__}:variables_command"),
+        "dataset": Lazy("List the files of a variable.", f"{__name__}:dataset_command"),
+        "patches": Lazy("List the patches found by monitoring.", f"{__name__}:patches_command"),
+    },
+    help="Shows the contents of a cube." + example("acdtask show cube --cube cube"),
+)
 
 
-def cube_command() -> TyperCommand:
-    """Make the command `show cube`."""
-    text = "Counts the variables, layouts and records of a cube, and shows its first and last date."
-    return command_of(_cube, text + example("acdtask show cube --cube cube"))
-
-
-def variables_command() -> TyperCommand:
-    """Make the command `show variables`."""
-    text = "Lists the variables of a cube: data type, nodata, valid range, unit and instances."
-    return command_of(_variables, text + example("acdtask show variables --cube cube"))
-
-
-def dataset_command() -> TyperCommand:
-    """Make the command `show dataset`."""
-    text = "Lists the datasets of an instance of a variable: record, file and tile."
-    return command_of(
-        _dataset, text + example("acdtask show dataset --cube cube --variable CoherenceVV --instance master")
-    )
-
-
-def patches_command() -> TyperCommand:
-    """Make the command `show patches`."""
-    text = "Lists the patches found by monitoring an area. --json prints GeoJSON; --out writes all patches to a file."
-    return command_of(_patches, text + example("acdtask show patches --cube cube --aoi aoi.json --layout utm"))
-
-
-def _cube(cube: Cube, as_json: AsJson = False, if_any: IfAny = False) -> None:
+@as_command(
+    "Counts the variables, layouts and records of a cube, and shows its first and last date.",
+    "acdtask show cube --cube cube",
+)
+def cube_command(cube: Cube, as_json: AsJson = False, if_any: IfAny = False) -> None:
     from acdtask.cube.model import RecordQuery
     from acdtask.cube.shared import named_in_environment
 
@@ -94,7 +68,11 @@ def _cube(cube: Cube, as_json: AsJson = False, if_any: IfAny = False) -> None:
         table(("cube", ""), [(name, "-" if fact is None else fact) for name, fact in facts.items()])
 
 
-def _variables(cube: Cube, as_json: AsJson = False) -> None:
+@as_command(
+    "Lists the variables of a cube: data type, nodata, valid range, unit and instances.",
+    "acdtask show variables --cube cube",
+)
+def variables_command(cube: Cube, as_json: AsJson = False) -> None:
     opened = open_cube(cube)
     variables = [(each, [instance.name for instance in opened.instances(each.name)]) for each in opened.variables()]
     if as_json:
@@ -116,7 +94,11 @@ def _variables(cube: Cube, as_json: AsJson = False) -> None:
     say(f"{len(rows)} variable{'' if len(rows) == 1 else 's'}")
 
 
-def _dataset(
+@as_command(
+    "Lists the datasets of an instance of a variable: record, file and tile.",
+    "acdtask show dataset --cube cube --variable CoherenceVV --instance master",
+)
+def dataset_command(
     cube: Cube,
     variable: VariableName,
     instance: InstanceName = "master",
@@ -147,8 +129,12 @@ def _dataset(
     say(f"{len(datasets)} dataset{'' if len(datasets) == 1 else 's'}{more}")
 
 
+@as_command(
+    "Lists the patches found by monitoring an area. --json prints GeoJSON; --out writes all patches to a file.",
+    "acdtask show patches --cube cube --aoi aoi.json --layout utm",
+)
 @taking_aoi
-def _patches(
+def patches_command(
     cube: Cube,
     layout: LayoutName,
     aoi: Aoi = "",
@@ -161,10 +147,11 @@ def _patches(
 ) -> None:
     from acdtask.cube.aoi import load_aoi
     from acdtask.engine.stages import open_site
+    from acdtask.jobs.manifests import find_manifest
     from acdtask.jobs.monitor.findings import sentences_without_patches
     from acdtask.jobs.monitor.months import read_month_patches
-    from acdtask.jobs.patches import patches_to_geojson, require_format, save_patches
-    from acdtask.jobs.products import MonitorManifest, find_manifest
+    from acdtask.jobs.patch_files import patches_to_geojson, require_format, save_patches
+    from acdtask.jobs.products import MonitorManifest
 
     require_format(out)
     date = _period(date) if date else ""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from acdtask.cli.cube_options import AsJson, Cube, IfAny, say_no_cube
-from acdtask.cli.lazy import command_of, example
+from acdtask.cli.lazy import as_command
 from acdtask.cli.output import bytes_text, say, say_json, table
 from acdtask.errors import AcdError
 
@@ -21,9 +20,7 @@ __all__ = ["command"]
 Apply = Annotated[bool, typer.Option("--apply", help="Delete the files; without it, only show what would be deleted.")]
 KeepDays = Annotated[float, typer.Option(metavar="DAYS", min=0, help="Keep objects modified in the last DAYS days.")]
 KeepRuns = Annotated[int, typer.Option(metavar="N", min=1, help="Keep the last N finished runs of each AOI and job.")]
-KeepVersions = Annotated[
-    int, typer.Option(metavar="N", min=1, help="Keep the last N versions of each result, and N reports of each AOI.")
-]
+KeepVersions = Annotated[int, typer.Option(metavar="N", min=1, help="Keep the last N versions of each result.")]
 KeepHeads = Annotated[int, typer.Option(metavar="N", min=1, help="Keep the last N heads of the index.")]
 Unsafe = Annotated[
     bool,
@@ -34,19 +31,14 @@ Unsafe = Annotated[
 ]
 
 
-def command() -> TyperCommand:
-    """Make the command."""
-    text = (
-        "Deletes what a cube no longer needs: old runs, old versions of the index and of results, and files that "
-        "nothing refers to. Images, current results and the current report are kept. Without --apply it only shows "
-        "what it would delete. It may run while jobs run."
-    )
-    return command_of(
-        _tidy, text + example("acdtask tidy --cube cube", "acdtask tidy --cube cube --keep-days 30 --apply")
-    )
-
-
-def _tidy(
+@as_command(
+    "Deletes what a cube no longer needs: old runs, old versions of the index and of results, and files that "
+    "nothing refers to. Images, current results and the current report are kept. Without --apply it only shows "
+    "what it would delete. It may run while jobs run.",
+    "acdtask tidy --cube cube",
+    "acdtask tidy --cube cube --keep-days 30 --apply",
+)
+def command(
     cube: Cube,
     apply: Apply = False,
     keep_days: KeepDays = 14,

@@ -6,26 +6,21 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from acdtask.cli.cube_options import Aoi, AsJson, Cube, LayoutName, open_cube
-from acdtask.cli.lazy import command_of, example
+from acdtask.cli.lazy import as_command
 from acdtask.cli.output import say, say_json, table, write_json
 from acdtask.cli.project import require_aoi, taking_aoi
 
 __all__ = ["command"]
 
 
-def command() -> TyperCommand:
-    """Make the command."""
-    text = "Lists the tiles of a layout that an AOI touches, row by row. --geojson writes them for a map."
-    return command_of(
-        _tiles, text + example("acdtask tiles --cube cube --aoi aoi.json --layout utm --geojson tiles.json")
-    )
-
-
+@as_command(
+    "Lists the tiles of a layout that an AOI touches, row by row. --geojson writes them for a map.",
+    "acdtask tiles --cube cube --aoi aoi.json --layout utm --geojson tiles.json",
+)
 @taking_aoi
-def _tiles(
+def command(
     cube: Cube,
     layout: LayoutName,
     aoi: Aoi = "",

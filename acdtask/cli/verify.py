@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from acdtask.cli.cube_options import AsJson, Cube
-from acdtask.cli.lazy import command_of, example
+from acdtask.cli.lazy import as_command
 from acdtask.cli.output import bytes_text, say, say_json, table
 
 if TYPE_CHECKING:
@@ -17,17 +16,14 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-def command() -> TyperCommand:
-    """Make the command."""
-    text = (
-        "Reads every file of a cube, compares it with its checksum, and lists missing and damaged files with the "
-        "commands that recreate them. Files that acd did not write have no checksum and count as not checked. Fails "
-        "if a file is missing or damaged."
-    )
-    return command_of(_verify, text + example("acdtask verify --cube cube", "acdtask verify --cube cube --forget"))
-
-
-def _verify(
+@as_command(
+    "Reads every file of a cube, compares it with its checksum, and lists missing and damaged files with the "
+    "commands that recreate them. Files that acd did not write have no checksum and count as not checked. Fails "
+    "if a file is missing or damaged.",
+    "acdtask verify --cube cube",
+    "acdtask verify --cube cube --forget",
+)
+def command(
     cube: Cube,
     forget: Annotated[
         bool,

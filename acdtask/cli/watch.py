@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
-from acdtask.cli.lazy import command_of, example
+from acdtask.cli.lazy import as_command
 from acdtask.cli.output import bytes_text, say, seconds_text
 from acdtask.cli.project import current_project
 from acdtask.errors import AcdError, ErrorCode
@@ -20,17 +19,14 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-def command() -> TyperCommand:
-    """Make the command."""
-    text = (
-        "Runs all pending jobs for the area of acd.toml: ingests new images, creates the layout and the baseline once, "
-        "compares new images with the baseline, and writes the report. Jobs that are up to date are skipped. Run it "
-        "again whenever there may be new images; after an interruption it continues where it stopped."
-    )
-    return command_of(_watch, text + example("acdtask watch --plan", "acdtask watch"))
-
-
-def _watch(
+@as_command(
+    "Runs all pending jobs for the area of acd.toml: ingests new images, creates the layout and the baseline once, "
+    "compares new images with the baseline, and writes the report. Jobs that are up to date are skipped. Run it "
+    "again whenever there may be new images; after an interruption it continues where it stopped.",
+    "acdtask watch --plan",
+    "acdtask watch",
+)
+def command(
     plan: Annotated[bool, typer.Option("--plan", help="Only show what there is to do.")] = False,
     workers: Annotated[
         int | None, typer.Option(metavar="N", help="Number of processes.  [default: one per core]", show_default=False)
@@ -91,10 +87,7 @@ def _text(pending: Pending) -> str:
     parts = [f"{count} {name}" for name, count in ((pending.unit, estimate.tiles), ("dates", estimate.dates)) if count]
     parts += [f"{bytes_text(estimate.bytes_read)} to read"] if estimate.bytes_read else []
     parts += [f"about {seconds_text(estimate.core_seconds)} of one core"] if estimate.core_seconds else []
-    notes = [f"{name}: {note}" for name, note in draft.notes.items() if isinstance(note, str) or _is_nonzero(note)]
+    notes = [
+        f"{name}: {note}" for name, note in draft.notes.items() if isinstance(note, str | int | float) and note != 0
+    ]
     return ", ".join(parts) + "".join(f"; {note}" for note in notes)
-
-
-def _is_nonzero(note: Any) -> bool:
-    """Whether a note is a number other than 0."""
-    return isinstance(note, int | float) and bool(note)

@@ -90,13 +90,13 @@ class Aoi(_Payload):
     Attributes:
         geojson: a GeoJSON Polygon or MultiPolygon in longitude and latitude: the union of all geometries in the file,
             cut at the antimeridian (RFC 7946, section 3.1.9).
-        start_time, end_time: UTC, inclusive; None for no limit.
+        start, end: UTC, inclusive; None for no limit. The ingester calls them start_time and end_time.
     """
 
     name: str
     geojson: dict[str, Any] = Field(exclude=True)
-    start_time: Moment | None = None
-    end_time: LastMoment | None = None
+    start: Moment | None = Field(default=None, alias="start_time")
+    end: LastMoment | None = Field(default=None, alias="end_time")
     scene_type: SceneType = SceneType()
     scene_graph_name: str = ""
     tile_graph_name: str = ""
@@ -115,35 +115,21 @@ class Aoi(_Payload):
         """The area as a shapely Polygon or MultiPolygon, in degrees."""
         return shapely.geometry.shape(self.geojson)
 
-    @property
-    def start(self) -> datetime | None:
-        """Start of the time range; None for no limit."""
-        return self.start_time
-
-    @property
-    def end(self) -> datetime | None:
-        """End of the time range, inclusive; None for no limit."""
-        return self.end_time
-
     def period(self) -> tuple[datetime, datetime]:
         """Start and end of the time range. AOI_UNREADABLE if one of them is missing."""
-        if self.start_time is None or self.end_time is None:
-            missing = [name for name in ("start_time", "end_time") if getattr(self, name) is None]
+        if self.start is None or self.end is None:
+            missing = [name for name, moment in (("start_time", self.start), ("end_time", self.end)) if moment is None]
             raise AcdError(
                 ErrorCode.AOI_UNREADABLE,
                 f"the AOI {self.name} has no {' and no '.join(missing)}, but an ingester needs both",
                 "Add both to the file as top-level members, or give --aoi-start and --aoi-end.",
             )
-        return self.start_time, self.end_time
+        return self.start, self.end
 
     def layout_grid(self, cell_size: int = 1024) -> RegularGrid | None:
         """The grid of the projection and resolution in graph_config; None if one of them is missing.
 
-        Args:
-            cell_size: width and height of a cell in pixels.
-
-        Raises:
-            AcdError: LAYOUT_INVALID if they are invalid.
+        `cell_size` is the width and height of a cell in pixels. LAYOUT_INVALID.
         """
         projection, resolution = self.graph_config.get("projection"), self.graph_config.get("resolution")
         if not projection or not resolution:
@@ -168,7 +154,7 @@ class Aoi(_Payload):
     def payload(self) -> dict[str, Any]:
         """The AOI as a GeoJSON Feature for the ingester's server. AOI_UNREADABLE if start or end is missing."""
         self.period()
-        fields = self.model_dump(mode="json", exclude_unset=True)
+        fields = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
         return {"type": "Feature", "properties": {}, "geometry": self.geojson, **fields}
 
 
@@ -214,13 +200,9 @@ def load_aoi(source: str, given: Mapping[str, Any] | None = None) -> Aoi:
 
 
 def aoi_document(source: str, given: Mapping[str, Any]) -> str:
-    """An AOI and its options as JSON text that `load_aoi` can read on any machine.
-
-    Raises:
-        AcdError: what `load_aoi` raises.
-    """
+    """An AOI and its options as JSON text that `load_aoi` can read on any machine. Raises what `load_aoi` raises."""
     aoi = load_aoi(source, given)
-    fields = aoi.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    fields = aoi.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
     return json.dumps({"type": "Feature", "properties": {}, "geometry": aoi.geojson, **fields})
 
 

@@ -33,14 +33,9 @@ Placed = tuple[dict[str, Any], str]
 
 
 def area_of_document(document: dict[str, Any], label: str) -> BaseGeometry:
-    """The union of a document's polygons, in longitude and latitude, cut at the antimeridian.
+    """The union of a GeoJSON object's polygons, in longitude and latitude, cut at the antimeridian.
 
-    Args:
-        document: a GeoJSON object.
-        label: name of the document, for messages.
-
-    Raises:
-        AcdError: AOI_UNREADABLE, AOI_EMPTY, AOI_INVALID, AOI_CRS.
+    AOI_UNREADABLE, AOI_EMPTY, AOI_INVALID and AOI_CRS name the document by its `label`.
     """
     polygons = [part for geometry, crs in _geometries(document, label) for part in _polygons(geometry, crs, label)]
     area = shapely.normalize(shapely.union_all([polygon for polygon in polygons if polygon.area > 0]))

@@ -130,7 +130,7 @@ def follow(
         AcdError: JOB_UNKNOWN; SETTING_INVALID if the job pauses and there is no `approve`; errors of the cube that are
             permanent, or that last until the timeout.
     """
-    return _Follower(cube, approve, on_event or _ignore, clock, poll).run(job_id, timeout)
+    return _Follower(cube, approve, on_event or (lambda _: None), clock, poll).run(job_id, timeout)
 
 
 def require_done(ending: Ending) -> JobState:
@@ -171,10 +171,6 @@ def _advice(job: JobState, error: str) -> str:
     return "Fix the cause of the error, then retry the job, or cancel it to unlock its datasets."
 
 
-def _ignore(event: JobEvent) -> None:
-    del event
-
-
 class _Follower:
     def __init__(
         self,
@@ -202,7 +198,7 @@ class _Follower:
                 ending = ending_of(job) or self._act(job)
                 if ending is not None:
                     return ending
-                busy = self._advance(job)
+                busy = isinstance(self._cube, Advances) and self._cube.advance(job.id)
             except AcdError as error:
                 if not error.code.value.retryable:
                     raise
@@ -264,11 +260,6 @@ class _Follower:
         except AcdError as error:
             if error.code is not ErrorCode.JOB_STATE:  # another client has continued it
                 raise
-
-    def _advance(self, job: JobState) -> bool:
-        if isinstance(self._cube, Advances):
-            return self._cube.advance(job.id)
-        return False
 
     def _timed_out(self, failure: AcdError | None) -> Ending:
         if self._last is None or failure is not None:

@@ -66,8 +66,6 @@ class ConsolidationParams(Value):
     compression: Literal["NO", "LOSSLESS", "LOSSY", "CUSTOM"] = "NO"
     creation_params: dict[str, str] = Field(default={})
     storage_class: Literal["STANDARD", "INFREQUENT", "ARCHIVE", "DEEPARCHIVE"] = "STANDARD"
-    create_overviews: bool = False
-    bands_interleave: bool = False
 
 
 def stored_as(variable: Variable, params: ConsolidationParams) -> DataFormat:

@@ -36,15 +36,9 @@ def require_usable(layout: Layout) -> None:
 def regular_grid_like(grids: Iterable[Grid], cell_size: int, images: str) -> RegularGrid:
     """Make the regular grid with the same pixels as images. If they differ, the first by CRS and transform is used.
 
-    South-up images have the same pixels, with rows counted from the other side.
-
-    Args:
-        grids: grids of the images.
-        cell_size: width and height of a cell in pixels.
-        images: name of the images, for messages.
-
-    Raises:
-        AcdError: LAYOUT_INVALID if there are no images, or if their pixels are not squares along the axes of the CRS.
+    South-up images have the same pixels, with rows counted from the other side. `cell_size` is the width and height of
+    a cell in pixels, `images` the name of the images in messages. LAYOUT_INVALID if there are no images, or if their
+    pixels are not squares along the axes of the CRS.
 
     >>> south_up = Grid(crs="EPSG:32632", transform=(20, 0, 400000, 0, 20, 5600000), width=100, height=50)
     >>> grid = regular_grid_like([south_up], 64, "CoherenceVV")

@@ -16,6 +16,7 @@ from acdtask.raster.data_format import DataFormat, Pixels, Resampling
 from acdtask.raster.grid import Grid, Layout
 
 __all__ = [
+    "FOREIGN",
     "NAME_BYTES",
     "OUTSIDE",
     "RECORD_NAME_BYTES",
@@ -35,6 +36,7 @@ __all__ = [
     "Slice",
     "Value",
     "Variable",
+    "in_utc",
 ]
 
 NAME_RULE = re.compile(r"^[a-zA-Z0-9\-:_]+(/[a-zA-Z0-9\-:_]+)*$")
@@ -42,6 +44,9 @@ NAME_RULE = re.compile(r"^[a-zA-Z0-9\-:_]+(/[a-zA-Z0-9\-:_]+)*$")
 
 OUTSIDE = ("/", "s3://", "file://")
 """Prefixes of the addresses of containers outside the cube."""
+
+FOREIGN = "geocube:"
+"""Prefix of the address of a dataset that a Geocube reads; the server's id of its record follows."""
 
 NAME_BYTES = 200
 """Limit for names of AOIs, variables, instances, layouts and palettes, which are also names of files."""
@@ -63,7 +68,8 @@ def _within(limit: int) -> Callable[[str], str]:
     return check
 
 
-def _utc(moment: datetime) -> datetime:
+def in_utc(moment: datetime) -> datetime:
+    """A moment in UTC, which is also the zone of one without a zone."""
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
@@ -79,7 +85,7 @@ NameIfAny = Annotated[
     _schema(NAME_BYTES, f"^$|{NAME_RULE.pattern}"),
 ]
 RecordName = Annotated[str, AfterValidator(_within(RECORD_NAME_BYTES))]
-Moment = Annotated[datetime, AfterValidator(_utc)]
+Moment = Annotated[datetime, AfterValidator(in_utc)]
 
 
 class Value(BaseModel):
@@ -297,12 +303,15 @@ class Cube(Protocol):
 
     def add_variable(self, variable: Variable) -> None:
         """Create a variable unless it exists. VARIABLE_CONFLICT if it exists and differs."""
+        self.commit(Addition(variables=[variable]))
 
     def add_instance(self, instance: Instance) -> None:
         """Create an instance unless it exists. VARIABLE_UNKNOWN."""
+        self.commit(Addition(instances=[instance]))
 
     def add_layout(self, layout: Layout) -> None:
         """Create a layout unless it exists. LAYOUT_CONFLICT if it exists and differs."""
+        self.commit(Addition(layouts=[layout]))
 
     def variable(self, name: str) -> Variable:
         """The variable with a name. VARIABLE_UNKNOWN."""
@@ -329,7 +338,8 @@ class Cube(Protocol):
         """
 
     def index(self, records: list[Record], datasets: list[Dataset]) -> None:
-        """Make records and datasets visible, all at once. Known ones stay unchanged. DATASET_CONFLICT."""
+        """Make records and datasets visible, as `commit` does. Known ones stay unchanged. DATASET_CONFLICT."""
+        self.commit(Addition(records, datasets))
 
     def having(self, variable: str, instance: str, record_ids: Iterable[str]) -> frozenset[str]:
         """Which of the records have a dataset of the instance. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""

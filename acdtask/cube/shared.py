@@ -13,6 +13,7 @@ import numpy as np
 from acdtask.cube.jobs import Consolidates
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import (
+    FOREIGN,
     Addition,
     Cube,
     CubeRequest,
@@ -34,9 +35,6 @@ __all__ = ["ADDRESS", "ServedCube", "SharedCube", "find_or_none", "geocube_of_en
 ADDRESS = "ACD_GEOCUBE_ADDRESS"
 """The environment variable with the address of the Geocube."""
 
-FOREIGN = "geocube:"
-"""Prefix of the addresses of datasets that the server reads."""
-
 SITE_ONLY_TYPES: frozenset[DType] = frozenset({"int64"})
 """Data types that Geocube does not have. Variables of these types are only in the site's index."""
 
@@ -50,15 +48,11 @@ class ServedCube(Cube, Consolidates, Protocol):
         """Version of the server."""
 
 
-class SharedCube:
-    """A cube with inputs in a Geocube and products in a site. It implements `acdtask.cube.model.Cube`.
+class SharedCube(Cube):
+    """A cube with inputs in a Geocube and products in a site.
 
     Records, datasets and images are those of the Geocube. Variables, instances and layouts that the site created are
     read from the site, others from the Geocube (docs/decisions/0013).
-
-    Args:
-        geocube: cube with the records.
-        address: folder or s3:// address of the site.
     """
 
     def __init__(self, geocube: ServedCube, address: str) -> None:
@@ -98,21 +92,9 @@ class SharedCube:
         datasets = [self._with_address(dataset) for dataset in addition.datasets]
         return self.geocube.commit(replace(addition, datasets=datasets))
 
-    def add_variable(self, variable: Variable) -> None:
-        """Create a variable in both. VARIABLE_CONFLICT."""
-        self.commit(Addition(variables=[variable]))
-
     def add_instance(self, instance: Instance) -> None:
         """Create an instance in both. VARIABLE_UNKNOWN."""
         self.commit(Addition(variables=[self.variable(instance.variable)], instances=[instance]))
-
-    def add_layout(self, layout: Layout) -> None:
-        """Create a layout in both. LAYOUT_CONFLICT."""
-        self.commit(Addition(layouts=[layout]))
-
-    def index(self, records: list[Record], datasets: list[Dataset]) -> None:
-        """Make products visible, as `commit` does."""
-        self.commit(Addition(records, datasets))
 
     def variable(self, name: str) -> Variable:
         """The variable with a name. VARIABLE_UNKNOWN."""

@@ -33,12 +33,8 @@ LAYER = "|layername="
 def read_vector_file(source: str) -> dict[str, Any]:
     """Read the features of a layer as a FeatureCollection with a crs member.
 
-    Args:
-        source: a path with one of VECTOR_ENDINGS (.zip for a zipped Shapefile), followed by `|layername=NAME` if the
-            file has several layers.
-
-    Raises:
-        AcdError: AOI_UNREADABLE, AOI_CRS, FILE_UNFIT, EXTRA_MISSING.
+    The path has one of VECTOR_ENDINGS (.zip for a zipped Shapefile), followed by `|layername=NAME` if the file has
+    several layers. AOI_UNREADABLE, AOI_CRS, FILE_UNFIT, EXTRA_MISSING.
     """
     text, _, layer = source.partition(LAYER)
     path = Path(text.partition("|")[0])

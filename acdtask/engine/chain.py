@@ -31,17 +31,9 @@ def advance(
     `outputs` gets a folder per job with the files that `do_or_hand_over` writes; later jobs only get `way`. The file
     `next` names the job to continue with once the pods are done, or END.
 
-    Args:
-        jobs: in order.
-        settings_of: returns the settings of a job once the jobs before it are done.
-        site: where the jobs work.
-        budget: for all jobs together.
-        outputs: folder for the files that the workflow reads.
-        quarantine: per job, the number of inputs and shards that may fail permanently and be left out.
-        report: called when a job is done or handed over.
-
-    Returns:
-        The outcome of each job that was planned.
+    `settings_of` returns the settings of a job once the jobs before it are done. `budget` is for all jobs together;
+    `quarantine` is, per job, the number of inputs and shards that may fail permanently and be left out. `report` is
+    called when a job is done or handed over. Returns the outcome of each job that was planned.
     """
     write_texts({"next": END}, outputs)
     for job in jobs:

@@ -64,14 +64,9 @@ def run_locally(
 ) -> LocalOutcome:
     """Plan and run a job on this machine.
 
-    Args:
-        job: the job.
-        settings: its settings.
-        address: the folder or s3:// address of the cube.
-        pool: worker processes; several jobs can share a pool.
-        progress: whether to draw a progress bar; None draws on a terminal only.
-        quarantine: number of shards that may fail permanently and be left out, in all rounds together.
-        one_bar: draw one bar for all rounds instead of one for each.
+    Several jobs can share a `pool`. `quarantine` is the number of shards that may fail permanently and be left out, in
+    all rounds together. `progress` says whether to draw a bar; None draws on a terminal only. `one_bar` draws one bar
+    for all rounds instead of one for each.
     """
     begun = time.monotonic()
     site = open_site(address)
@@ -99,15 +94,8 @@ def run_planned(
 ) -> LocalOutcome:
     """Run a stored plan on this machine, like `run_locally`. Completed shards and rounds are skipped.
 
-    Args:
-        job: the job.
-        plan: its plan.
-        address: the folder or s3:// address of the cube.
-        pool: worker processes.
-        progress: whether to draw a progress bar per round; None draws on a terminal only.
-        quarantine: number of shards that may fail permanently and be left out, in all rounds together.
-        bar: a single bar for all rounds, instead of one per round.
-        begun: monotonic time at which the work began; None means now.
+    `progress` and `quarantine` are as in `run_locally`. `bar` is a single bar for all rounds, instead of one per round.
+    `begun` is the monotonic time at which the work began; None means now.
     """
     begun = time.monotonic() if begun is None else begun
     site = open_site(address)
@@ -147,9 +135,7 @@ def _run_round(
     site = open_site(address)
     missing = missing_shards(plan, round_name, site)
     items = [_Item(job.name, address, plan.plan_id, round_name, shard) for shard in missing]
-    done = plan.units if not missing else 0
-    if missing and len(missing) < plan.shards:
-        done = plan.units * (plan.shards - len(missing)) // plan.shards
+    done = plan.units * (plan.shards - len(missing)) // plan.shards
     failures: dict[int, Exception] = {}
 
     def tolerate(item: _Item, error: Exception) -> bool:

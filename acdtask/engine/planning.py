@@ -12,13 +12,12 @@ from typing import Any, TypeVar
 
 from acdtask import __version__, log
 from acdtask.engine.reopening import reopen
-from acdtask.engine.rounds import find_gathering, repair_hint
+from acdtask.engine.rounds import find_gathering, folder_of, repair_hint
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Job, Plan, PlanHead, Settings, Shard, Site, content_id_of
 from acdtask.jobs.fence import newest_token, take_token
 from acdtask.jobs.quarantine import Failure
 from acdtask.storage.seal import is_sealed, parse_sealed, seal
-from acdtask.storage.store import Store
 
 __all__ = [
     "NAMED_AT_MOST",
@@ -45,12 +44,9 @@ PLAN_ATTEMPTS = 20
 _events = log.events("engine")
 
 
-def open_site(address: str, *, create: bool = False) -> Site:
-    """The site at a folder or s3:// address; `create` makes a cube there if there is none. ADDRESS_INVALID."""
-    site = Site(address)
-    if create:
-        site.create_cube()
-    return site
+def open_site(address: str) -> Site:
+    """The site at a folder or s3:// address. ADDRESS_INVALID."""
+    return Site(address)
 
 
 def make_plan(
@@ -210,8 +206,3 @@ def _shard_type(job: AnyJob) -> type[Shard[Any]]:
     kind: Any = Shard
     shard_type: type[Shard[Any]] = kind[job.rounds[0].work_type]
     return shard_type
-
-
-def folder_of(job_name: str, plan_id: str, site: Site) -> Store:
-    """The folder of a plan and of the files of its rounds."""
-    return site.runs.within(f"{job_name}/{plan_id}")

@@ -63,12 +63,8 @@ class ArgoProgress:
 class PodBar(ProgressBar):
     """Reports the progress of a plan that is done in one pod to Argo.
 
-    Args:
-        title: the job.
-        total: number of units of all rounds.
-        unit: what is counted, in the plural.
-        before: number of units that the pod has done for other jobs.
-        file: file to write; None takes it from the environment.
+    `total` is the number of units of all rounds, `before` that of units done for other jobs. `file` is the file to
+    write; None takes it from the environment.
     """
 
     def __init__(self, title: str, total: int, *, unit: str, before: int = 0, file: str | None = None) -> None:
@@ -76,14 +72,7 @@ class PodBar(ProgressBar):
         self._earlier = before
         self._argo = ArgoProgress(before + total, file)
 
-    def complete(self, units: int) -> None:
-        """Set the number of units done."""
-        super().complete(units)
-        self._argo(self._earlier + self.units)
-
-    def update(self, item: object, units: int) -> None:
-        """Set the number of units that an item has done."""
-        super().update(item, units)
+    def _show(self) -> None:
         self._argo(self._earlier + self.units)
 
 
@@ -95,16 +84,16 @@ def write_plan(plan: PlanHead, folder: Path, *, handed_over: bool = True) -> Non
     and `summary.md`.
     """
     has_pods = handed_over and not plan.nothing_to_do
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "plan-id").write_text(plan.plan_id)
-        (folder / "shards").write_text(shards_parameter(plan) if has_pods else "[]")
-        (folder / "shard-units").write_text(str(max(1, round(plan.units / plan.shards)) if has_pods else 1))
-        (folder / "shard-count").write_text(str(plan.shards if has_pods else 0))
-        for name in plan.rounds:
-            (folder / f"round-{name}").write_text(NEEDED)
-        (folder / "plan.json").write_text(plan.model_dump_json(indent=1))
-        (folder / "summary.md").write_text(_summary(plan))
+    texts = {
+        "plan-id": plan.plan_id,
+        "shards": shards_parameter(plan) if has_pods else "[]",
+        "shard-units": str(max(1, round(plan.units / plan.shards)) if has_pods else 1),
+        "shard-count": str(plan.shards if has_pods else 0),
+        **{f"round-{name}": NEEDED for name in plan.rounds},
+        "plan.json": plan.model_dump_json(indent=1),
+        "summary.md": _summary(plan),
+    }
+    write_texts(texts, folder)
 
 
 def write_texts(texts: Mapping[str, str], folder: Path) -> None:
@@ -143,12 +132,11 @@ def write_figures(figures: Mapping[str, float], folder: Path) -> None:
     >>> [(path.name, path.read_text()) for path in sorted((folder / "figures").iterdir())]
     [('changed-area-m2', '2400.5'), ('patches', '3')]
     """
-    below = folder / "figures"
-    with writing(below):
-        below.mkdir(parents=True, exist_ok=True)
-        for name, number in figures.items():
-            text = str(int(number)) if float(number).is_integer() else repr(number)
-            (below / name.replace("_", "-")).write_text(text)
+    texts = {
+        name.replace("_", "-"): str(int(number)) if float(number).is_integer() else repr(number)
+        for name, number in figures.items()
+    }
+    write_texts(texts, folder / "figures")
 
 
 def _summary(plan: PlanHead) -> str:

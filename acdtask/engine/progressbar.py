@@ -76,12 +76,14 @@ class ProgressBar:
     def complete(self, units: int) -> None:
         """Set the number of units done, whatever items reported before; later items add to it."""
         self._before, self._of_item = units, {}
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=self.units)
+        self._show()
 
     def update(self, item: object, units: int) -> None:
         """Set the number of units that an item (any hashable) has done; it never decreases."""
         self._of_item[item] = max(units, self._of_item.get(item, 0))
+        self._show()
+
+    def _show(self) -> None:
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=self.units)
 

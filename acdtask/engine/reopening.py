@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from acdtask import log
-from acdtask.engine.rounds import RoundState
+from acdtask.engine.rounds import RoundState, folder_of
 from acdtask.jobs.codec import decode
 from acdtask.jobs.contract import Job, Plan, Site
 
@@ -26,7 +26,7 @@ def reopen(job: Job[Any, Any], plan: Plan[Any, Any], site: Site) -> None:
 
     Shards whose files are still in the cube stay done. The others are reopened in every round.
     """
-    folder = site.runs.within(f"{plan.job}/{plan.plan_id}")
+    folder = folder_of(plan.job, plan.plan_id, site)
     lost = _shards_without_files(job, plan, site)
     for name in plan.rounds if lost else plan.rounds[-1:]:
         for key in folder.list(f"{name}/gathered"):

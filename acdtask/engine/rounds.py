@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from acdtask import log
 from acdtask.engine.run_summary import Meter, WorkDone
@@ -23,7 +23,16 @@ from acdtask.jobs.quarantine import Failure, LeftOut, PartlyFailedError
 from acdtask.storage.seal import parse_sealed, seal
 from acdtask.storage.store import Store
 
-__all__ = ["EncodedHandouts", "Gathering", "RoundState", "ShardError", "digest_of", "find_gathering", "repair_hint"]
+__all__ = [
+    "EncodedHandouts",
+    "Gathering",
+    "RoundState",
+    "ShardError",
+    "digest_of",
+    "find_gathering",
+    "folder_of",
+    "repair_hint",
+]
 
 _events = log.events("engine")
 
@@ -37,7 +46,7 @@ FIRST = "first"
 MEMO = "memo"
 
 
-class Gathering(BaseModel):
+class Gathering(BaseModel, frozen=True):
     """A completed gather: what it joined, and what it left for the next round.
 
     Attributes:
@@ -48,8 +57,6 @@ class Gathering(BaseModel):
         run: id of the run whose gather made this first.
         work: cost of the joined shards.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     plan: str
     round: str
@@ -80,10 +87,8 @@ class EncodedHandouts:
         return {index: digest_of(handout) for index, handout in self.shards.items()}
 
 
-class Marker(BaseModel):
+class Marker(BaseModel, frozen=True, extra="allow"):
     """The marker of a completed shard: the digest of its table, and its cost."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
 
     plan: str
     round: str
@@ -103,14 +108,12 @@ class ShardError(Failure):
 class RoundState:
     """The stored state of a round, based on the previous round's gathering at the time of construction.
 
-    Attributes:
-        before: the gathering of the previous round.
-        stems: file name stem of each shard that takes part.
+    `before` is the gathering of the previous round; `stems` has the file name stem of each shard that takes part.
     """
 
     def __init__(self, plan: PlanHead, name: str, before: Gathering, site: Site) -> None:
         self.plan, self.name, self.before = plan, name, before
-        self._folder = _folder(plan, site)
+        self._folder = folder_of(plan.job, plan.plan_id, site)
         self._markers: dict[int, Marker] = {}
         self.stems = {index: self._stem(index) for index in sorted(before.joined)}
 
@@ -264,7 +267,7 @@ class RoundState:
 def find_gathering(plan: PlanHead, round_name: str, site: Site) -> Gathering | None:
     """The gathering of a round in effect: of those based on the previous round's, the one that left out least."""
     before = _gathering_before(plan, round_name, site)
-    return None if before is None else _newest(_folder(plan, site), round_name, before)
+    return None if before is None else _newest(folder_of(plan.job, plan.plan_id, site), round_name, before)
 
 
 def digest_of(data: bytes) -> str:
@@ -306,5 +309,6 @@ def _gatherings(round_name: str, before: Gathering) -> str:
     return f"{round_name}/gathered/{before.id if before.round else FIRST}"
 
 
-def _folder(plan: PlanHead, site: Site) -> Store:
-    return site.runs.within(f"{plan.job}/{plan.plan_id}")
+def folder_of(job_name: str, plan_id: str, site: Site) -> Store:
+    """The folder of a plan and of the files of its rounds."""
+    return site.runs.within(f"{job_name}/{plan_id}")

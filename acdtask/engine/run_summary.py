@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from acdtask import log
 from acdtask.cube.aoi import load_aoi
@@ -47,14 +47,12 @@ ERRORS = "errors/"
 _events = log.events("engine")
 
 
-class WorkDone(BaseModel):
+class WorkDone(BaseModel, frozen=True):
     """Cost of the shards done, measured in the processes that did them. Lost attempts are not included.
 
     `units` are the tiles or files of one round. `seconds` is the wall time of all shards, added up. The bytes are those
     of `acdtask.storage.traffic.Traffic`.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     shards: int = 0
     units: int = 0
@@ -92,7 +90,7 @@ class GatheredRound(Protocol):
     def left_out(self) -> tuple[LeftOut, ...]: ...
 
 
-class JobRecord(BaseModel):
+class JobRecord(BaseModel, frozen=True):
     """The record of a job in a run.
 
     Attributes:
@@ -103,8 +101,6 @@ class JobRecord(BaseModel):
         work, findings: of the whole plan; empty until it is gathered.
         series: series of the images, for jobs that have series.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     run: str
     job: str
@@ -132,10 +128,8 @@ class JobRecord(BaseModel):
         return dict.fromkeys(numbers, 0.0) if self.gathered_before else numbers
 
 
-class StageFailure(BaseModel):
+class StageFailure(BaseModel, frozen=True):
     """The latest error of a stage, which may have succeeded since. A plan has no round, a gather no shard."""
-
-    model_config = ConfigDict(frozen=True)
 
     job: str
     stage: str
@@ -185,11 +179,7 @@ def record_gathered(
 ) -> JobRecord:
     """Make the record of a gathered plan, and store it if this process is part of a run.
 
-    Args:
-        job: the job.
-        plan: its plan, with all rounds gathered.
-        rounds: the gathering of each round, by name.
-        site: where the job works.
+    `rounds` has the gathering of each round, by name.
     """
     run = current_run()
     known = _record_of(run, plan.job, site) if run else None
@@ -236,12 +226,7 @@ def recording_failure(
 ) -> Iterator[None]:
     """Record an error raised in the block, if this process is part of a run, and re-raise it.
 
-    Args:
-        address: address of the cube.
-        job: name of the job.
-        stage: plan, run or gather.
-        round_name: round of the stage, if any.
-        shard: shard of the stage, if any.
+    `stage` is plan, run or gather.
     """
     try:
         yield

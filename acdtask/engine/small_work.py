@@ -18,7 +18,7 @@ from acdtask.engine.workflow_limits import require_fits_workflow
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Estimate, Job, Plan, Settings, Site
 
-__all__ = ["ALWAYS_PODS", "Budget", "JobOutcome", "Way", "do_or_hand_over"]
+__all__ = ["Budget", "JobOutcome", "Way", "do_or_hand_over"]
 
 PLAN_AGAIN = frozenset({ErrorCode.PLAN_UNKNOWN, ErrorCode.PLAN_STALE, ErrorCode.RUN_DAMAGED})
 """Errors after which the plan of an earlier attempt is abandoned and the job is planned again."""
@@ -64,18 +64,11 @@ class Budget:
         return Budget(max(self.seconds - estimate.core_seconds, 0.001) if self.seconds else 0.0, self.memory_mib)
 
 
-ALWAYS_PODS = Budget(0, 0)
-
-
 @dataclass(frozen=True)
 class JobOutcome:
     """What the planning pod did with a job.
 
-    Attributes:
-        plan: its plan.
-        way: where the job is done.
-        record: its record, if it was done in this pod.
-        lines: sentences for the log.
+    `record` is that of a job done in this pod; `lines` are sentences for the log.
     """
 
     plan: Plan[Any, Any]
@@ -110,14 +103,8 @@ def do_or_hand_over(
     An earlier attempt of the same pod (same ACD_RUN_ID) is continued: its plan is reused, shards with markers are
     skipped, and outputs of results that it published are written again.
 
-    Args:
-        job: the job.
-        settings: its settings.
-        site: where the job works.
-        budget: what this pod may use.
-        outputs: folder for the files that the workflow reads.
-        quarantine: number of inputs and shards that may fail permanently and be left out.
-        units_before: units that this pod has done for other jobs; its progress includes them.
+    `outputs` is the folder for the files that the workflow reads. `quarantine` is the number of inputs and shards that
+    may fail permanently and be left out. The pod's progress includes `units_before`, the units done for other jobs.
     """
     begun = time.monotonic()
     with recording_failure(site.address, job.name, "plan"):
@@ -144,9 +131,10 @@ def do_or_hand_over(
 
 
 def _way(plan: Plan[Any, Any], budget: Budget) -> Way:
+    """Where a job is done. A plan without units only publishes, which takes less than starting a pod."""
     if plan.nothing_to_do:
         return Way.NOTHING
-    return Way.HERE if budget.covers(plan.estimate) else Way.PODS
+    return Way.HERE if not plan.units or budget.covers(plan.estimate) else Way.PODS
 
 
 def _plan(job: Job[Any, Any], settings: Settings, site: Site, budget: Budget, quarantine: int) -> Plan[Any, Any]:

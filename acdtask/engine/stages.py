@@ -24,27 +24,11 @@ from acdtask.engine.planning import (
     open_site,
     stale_error,
 )
-from acdtask.engine.rounds import (
-    EncodedHandouts,
-    Gathering,
-    RoundState,
-    ShardError,
-    digest_of,
-    find_gathering,
-)
+from acdtask.engine.rounds import EncodedHandouts, Gathering, RoundState, ShardError, digest_of, find_gathering
 from acdtask.engine.run_summary import Meter, WorkDone, current_run
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.codec import decode, encode
-from acdtask.jobs.contract import (
-    Context,
-    Handouts,
-    LeftOutShard,
-    Nothing,
-    PlanHead,
-    Results,
-    Round,
-    Site,
-)
+from acdtask.jobs.contract import Context, Handouts, LeftOutShard, Nothing, PlanHead, Results, Round, Site
 from acdtask.jobs.quarantine import Failure, LeftOut, PartlyFailedError
 
 __all__ = [
@@ -59,7 +43,6 @@ __all__ = [
     "missing_shards",
     "open_site",
     "run_shard",
-    "shard_errors",
 ]
 
 
@@ -73,10 +56,8 @@ def run_shard(
 ) -> LeftOut | None:
     """Run a shard of a round, unless its marker exists. SHARD_UNKNOWN, SHARDS_MISSING.
 
-    A permanent error is stored for `gather_round`, then raised.
-
-    Returns:
-        None, or the reason why there was nothing to do: the shard was left out in an earlier round.
+    A permanent error is stored for `gather_round`, then raised. Returns None, or the reason why there was nothing to
+    do: the shard was left out in an earlier round.
     """
     _check_round(job, plan, round_name)
     shard = load_shard(job, plan, index, site)
@@ -115,18 +96,9 @@ def gather_round(
 ) -> tuple[LeftOut, ...]:
     """Verify that all shards of the round are done (at most `quarantine` failed permanently), and join their tables.
 
-    Args:
-        job: the job.
-        plan: its plan.
-        round_name: the round.
-        site: where the job works.
-        quarantine: number of shards that may be left out, in all rounds together; inputs left out by the plan count.
-
-    Returns:
-        The shards left out.
-
-    Raises:
-        AcdError: SHARDS_FAILED if more are missing and all have a recorded error, otherwise SHARDS_MISSING.
+    `quarantine` is the number of shards that may be left out, in all rounds together; inputs left out by the plan
+    count. SHARDS_FAILED if more are missing and all have a recorded error, otherwise SHARDS_MISSING. Returns the shards
+    left out.
     """
     _check_round(job, plan, round_name)
     round_, state = job.round(round_name), _prepared(job, plan, round_name, site)
@@ -189,12 +161,6 @@ def missing_shards(plan: PlanHead, round_name: str, site: Site) -> list[int]:
     """The shards of a round that are not done for their current handouts."""
     state = RoundState.find(plan, round_name, site)
     return list(range(plan.shards)) if state is None else state.missing()
-
-
-def shard_errors(plan: PlanHead, round_name: str, site: Site) -> dict[int, ShardError]:
-    """The permanent failures of a round's missing shards, as far as recorded."""
-    state = RoundState.find(plan, round_name, site)
-    return {} if state is None else state.errors(state.missing())
 
 
 def _prepared(job: AnyJob, plan: PlanHead, round_name: str, site: Site) -> RoundState:

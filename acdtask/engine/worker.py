@@ -33,10 +33,7 @@ _PR_SET_PDEATHSIG = 1
 def serve(connection: Connection[Any, Any], parent: int, logging_of_parent: log.LogSettings) -> None:
     """Answer calls from the pipe, one after the other, until it ends.
 
-    Args:
-        connection: the worker's end of the pipe.
-        parent: id of the parent process, whose death kills this one; 0 if it was not started from its main thread.
-        logging_of_parent: the parent's log settings.
+    `parent` is the id of the parent process, whose death kills this one; 0 if it was not started from its main thread.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})

@@ -177,12 +177,7 @@ class IngesterClient:
         return self._restart(f"/aoi/{name}/retry")
 
     def force_aoi(self, name: str, *, restart_done: bool = False) -> Restarted:
-        """Restart every scene of an AOI regardless of its status. NAME_INVALID.
-
-        Args:
-            name: name of the AOI.
-            restart_done: whether to restart scenes that are DONE; if False, they are an INGESTER_REFUSED.
-        """
+        """Restart every scene of an AOI; INGESTER_REFUSED for those DONE, unless `restart_done`. NAME_INVALID."""
         self.aoi(name)
         scenes, tiles = self.counts(name)
         if scenes.done and not restart_done:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from acdtask.ingester.model import Scene, Status, Tile
 
@@ -93,13 +93,9 @@ def chart_of(aoi: str, scenes: Iterable[Scene], tiles: Iterable[Tile]) -> Chart:
     if len(rows) <= MAX_ROWS and len(in_rows) <= MAX_CELLS:
         columns, cells = _placed(in_rows, row_of)
         if len(columns) <= MAX_COLUMNS:
-            return _with(chart, scenes=tuple(rows), columns=columns, cells=cells, links=_links(cells))
+            return replace(chart, scenes=tuple(rows), columns=columns, cells=cells, links=_links(cells))
     period, folds = _folded(rows, in_rows)
-    return _with(chart, folds=folds, period=period)
-
-
-def _with(chart: Chart, **changes: object) -> Chart:
-    return Chart(**{**chart.__dict__, **changes})
+    return replace(chart, folds=folds, period=period)
 
 
 def _placed(tiles: list[Tile], row_of: dict[int, int]) -> tuple[tuple[str, ...], tuple[Cell, ...]]:

@@ -41,15 +41,9 @@ def post_aoi(client: IngesterClient, aoi: Aoi, *, again: bool = False) -> Posted
     """Post an AOI unless it exists. An AOI without scenes counts as missing.
 
     If the reply is lost, the call checks for `settle` seconds whether the AOI appears. It posts again only if the AOI
-    did not appear and the server cannot still be working on the first request.
-
-    Args:
-        client: client of the ingester.
-        aoi: the payload.
-        again: post an existing AOI too, so that the ingester adds new scenes; it skips those that it has.
-
-    Raises:
-        AcdError: INGESTER_REFUSED if the AOI exists with other settings, NAME_INVALID, INGESTER_UNREACHABLE, ...
+    did not appear and the server cannot still be working on the first request. With `again`, it posts an existing AOI
+    too, so that the ingester adds new scenes; it skips those that it has. INGESTER_REFUSED if the AOI exists with other
+    settings, NAME_INVALID, INGESTER_UNREACHABLE, ...
     """
     exists = client.find_aoi(aoi.name) is not None
     before = client.counts(aoi.name)[0].total if exists else 0

@@ -1,6 +1,6 @@
-"""HTTP to the ingester: address and token, deadlines, and what may be asked twice.
+"""HTTP requests to the ingester: address and token, deadlines, and which requests may be repeated.
 
-The token is sent and never told: no message, log line or `repr` has it.
+The token never appears in a message, a log line or a `repr`.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ __all__ = [
 ]
 
 ADDRESS, TOKEN, INSECURE = "ACD_INGESTER_ADDRESS", "ACD_INGESTER_TOKEN", "ACD_INGESTER_INSECURE"
-"""The environment variables: where the ingester is, its bearer token, and whether plain HTTP may carry it."""
+"""Environment variables: the address, the bearer token, and whether the token may be sent over plain HTTP."""
 
 LARGEST_ANSWER = 512 * 2**20
 TRY_AGAIN = frozenset({408, 425, 429, 502, 503, 504})
-"""Said by a proxy, or by a server that is too busy: the request may or may not have been done."""
+"""Statuses of proxies and overloaded servers, which leave open whether the request was processed."""
 UNFINISHED = frozenset({408, 504})
-"""Of these, those after which it may still be going on."""
+"""Those after which the server may still be processing the request."""
 
 _events = log.events("ingester")
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait, in seconds, and how often to ask.
+    """Timeouts in seconds, and retries.
 
     Attributes:
-        connect: until there is a connection.
-        answer: until a call is answered in full.
-        post: the same for the call that takes the inventory of an AOI before it answers.
-        attempts: how often a call is made that may be made twice.
-        pause, longest_pause: before the second attempt, and before any; they double, with jitter.
-        settle: how long to look for an AOI whose post was not answered.
+        connect: timeout for connecting.
+        answer: timeout for the complete reply.
+        post: the same for posting an AOI, which searches its scenes before it replies.
+        attempts: maximum attempts for repeatable requests.
+        pause, longest_pause: first and longest pause between attempts; pauses double, with jitter.
+        settle: how long to look for an AOI after its post got no reply.
     """
 
     connect: float = 10
@@ -66,11 +66,11 @@ class Patience:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the ingester is, and how to get in.
+    """Address of an ingester, with the token.
 
     Attributes:
-        address: http:// or https://, with a path if a proxy wants one.
-        insecure: whether the token may go over plain HTTP to another machine.
+        address: http:// or https://, with a path if a proxy needs one.
+        insecure: whether the token may be sent over plain HTTP to another machine.
 
     Raises:
         AcdError: SETTING_INVALID.
@@ -97,7 +97,7 @@ class Place:
 
     @classmethod
     def of_environment(cls, address: str = "", *, insecure: bool = False) -> Place:
-        """The ingester that the environment names. An address given here wins."""
+        """The ingester of the environment; a given address takes precedence. SETTING_INVALID."""
         address = address or os.environ.get(ADDRESS, "")
         if not address.strip():
             raise _invalid("no ingester is given", f"Set {ADDRESS} to http://host:port or https://host.")
@@ -106,13 +106,13 @@ class Place:
 
     @property
     def host(self) -> str:
-        """For messages."""
+        """The host, for messages."""
         return _checked_host(self.address)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: the HTTP status and the whole body."""
+    """The HTTP status and the complete body of a reply."""
 
     status: int
     body: bytes
@@ -124,19 +124,19 @@ class Answer:
 
 
 class LostAnswerError(AcdError):
-    """A request was sent and not answered, so it may have been done."""
+    """A request got no reply, but may have been processed."""
 
 
 class UnfinishedError(LostAnswerError):
-    """The same, and the server may still be doing it."""
+    """A request got no reply, and the server may still be processing it."""
 
 
 class _NotSentError(AcdError):
-    """Nothing reached the server."""
+    """A request did not reach the server."""
 
 
 class Transport:
-    """Sends requests to one ingester. Not for several threads or forks at once."""
+    """Sends requests to one ingester. Not safe for concurrent use by threads or forks."""
 
     def __init__(
         self, place: Place, patience: Patience | None = None, sleep: Callable[[float], None] = time.sleep
@@ -157,22 +157,16 @@ class Transport:
         repeatable: bool = True,
         deadline: float | None = None,
     ) -> Answer:
-        """Send a request, and again while that is safe: always if nothing was sent, else only if it is repeatable.
+        """Send a request. Retries it if it was not sent, or if it is repeatable.
 
-        Args:
-            method: such as GET.
-            path: below the address, already quoted.
-            query: parameters.
-            json: a body.
-            files: fields of a multipart form instead.
-            repeatable: whether doing it twice is the same as doing it once.
-            deadline: seconds for one attempt, the default being that of an ordinary call.
+        The path is quoted already. The body is JSON, or the fields of a multipart form in `files`. A request is
+        repeatable if sending it twice has the effect of sending it once. The deadline is for one attempt, in seconds.
 
         Returns:
-            Any answer whose meaning depends on the call; redirections and the statuses of proxies never come here.
+            The reply; redirections and the statuses of proxies are raised as errors.
 
         Raises:
-            AcdError: INGESTER_UNREACHABLE (a LostAnswerError if it may have been done), INGESTER_REFUSED.
+            AcdError: INGESTER_UNREACHABLE (a LostAnswerError if it may have been processed), INGESTER_REFUSED.
         """
         url = f"{self.place.address}{path}" + (f"?{urlencode(query)}" if query else "")
         body: dict[str, Any] = {"fields": files} if files else {"body": json}
@@ -218,7 +212,7 @@ class Transport:
         return answer
 
     def _trouble(self, error: HttpError) -> AcdError:
-        """What a request without a usable reply means for the caller."""
+        """The error for a request without a usable reply."""
         host = self.place.host
         match error.reason:
             case Reason.ADDRESS:
@@ -247,12 +241,12 @@ class Transport:
         return LostAnswerError(ErrorCode.INGESTER_UNREACHABLE, f"{host} broke the connection ({error.kind})")
 
     def scrubbed(self, text: str) -> str:
-        """A server's words in one line, without the token, should it be among them."""
+        """A server's message in one line, with the token masked."""
         return in_one_line(text.replace(self.place.token, "***") if self.place.token else text)
 
 
 def _checked_host(address: str) -> str:
-    """The host of an address. SETTING_INVALID, without a word of what may be secret in it."""
+    """The host of an address. SETTING_INVALID, without quoting the address, which may contain a secret."""
     fault = address_fault(address)
     if not fault and set("?#") & set(address):
         fault = "has a query"

@@ -100,21 +100,12 @@ def wait(
     *,
     every: float = MAX_INTERVAL,
 ) -> AoiProgress:
-    """Wait until an AOI is finished, or until nothing more happens without a retry.
+    """Wait until an AOI is finished, or until nothing more happens without a retry; WORKING if the time ran out.
 
-    Args:
-        client: client of the ingester.
-        name: name of the AOI.
-        seconds: maximum wait; 0 checks once.
-        on_progress: called after each query with the numbers of scenes and tiles by status.
-        every: longest interval between queries in seconds; the first intervals are shorter.
-
-    Returns:
-        The progress; WORKING if the time ran out.
-
-    Raises:
-        AcdError: INGESTER_REFUSED if the AOI does not exist (any more); INGESTER_UNREACHABLE if the ingester does not
-            respond for five minutes, or at the end.
+    With 0 seconds, it checks once. `on_progress` is called after each query with the numbers of scenes and tiles by
+    status. `every` is the longest interval between queries in seconds; the first ones are shorter. INGESTER_REFUSED if
+    the AOI does not exist (any more); INGESTER_UNREACHABLE if the ingester does not respond for five minutes, or at the
+    end.
     """
     client.aoi(name)
     started = last_reply = time.monotonic()
@@ -137,16 +128,10 @@ def wait(
 
 
 def require_done(progress: AoiProgress, *, accept_failed: bool = False, option: str = "--minutes") -> None:
-    """Raise an error unless the AOI is done.
+    """Raise an error unless the AOI is done, or finished with permanent failures if these are accepted.
 
-    Args:
-        progress: state of the AOI.
-        accept_failed: whether permanent failures are acceptable.
-        option: option that allows more time, for the error's fix.
-
-    Raises:
-        AcdError: INGESTER_WAITING if it is not finished, INGESTER_FAILED with the scenes and tiles, INPUT_MISSING if it
-            has no scenes.
+    INGESTER_WAITING if it is not finished (the fix names the option that allows more time), INGESTER_FAILED with the
+    scenes and tiles, INPUT_MISSING if it has no scenes.
     """
     if progress.phase is AoiPhase.DONE or (progress.phase is AoiPhase.FAILED and accept_failed):
         return

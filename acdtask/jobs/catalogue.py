@@ -67,14 +67,9 @@ def tile_item(
 ) -> bytes:
     """The STAC item of a tile on a date or over a period, with one footprint for all assets.
 
-    Args:
-        record: record with the dates and tags.
-        tile: the tile.
-        assets: dataset and variable of each asset, by name.
-        href: key of the item; its file name is the item's id.
-        sizes: file sizes in bytes, by key.
-        properties: properties that describe how the files were made.
-        links: position of the item in the catalogue.
+    `record` has the dates and tags, `assets` the dataset and variable of each asset by name, `sizes` the file sizes in
+    bytes by key. `href` is the key of the item; its file name is the item's id. `properties` describe how the files
+    were made.
     """
     item = stac_item(
         record.model_copy(update={"footprint": footprint(tile.grid)}),
@@ -144,10 +139,7 @@ def _link(store: Store, key: str, child: str, title: str, document: Callable[[Ma
 def revise(store: Store, key: str, make: Callable[[bytes | None], bytes]) -> None:
     """Revise a document until the revision is stored, since another writer may replace it in the meantime.
 
-    Args:
-        store: store of the cube.
-        key: key of the document.
-        make: makes the revision from the stored document (None if missing). It must leave its own result unchanged.
+    `make` makes the revision from the stored document (None if missing). It must leave its own result unchanged.
     """
     for _ in range(ATTEMPTS):
         body = store.find(key)
@@ -160,10 +152,7 @@ def revise(store: Store, key: str, make: Callable[[bytes | None], bytes]) -> Non
 def linked_keys(body: bytes | None, key: str, relation: str = "child") -> dict[str, str]:
     """Titles of the documents that a catalogue links to, by key; empty if it is missing or damaged.
 
-    Args:
-        body: the catalogue as stored, or None.
-        key: key of the catalogue.
-        relation: relation of the links, `child` or `item`.
+    `body` is the catalogue as stored under `key`, or None. `relation` is that of the links: `child` or `item`.
     """
     try:
         links: Sequence[Any] = json.loads(body)["links"] if body else []

@@ -37,9 +37,7 @@ SCRATCH_ENDING = ".zip"
 def encode(value: Any, kind: Any) -> bytes:
     """Encode a value.
 
-    Args:
-        value: the value.
-        kind: its type, known to pydantic, with arrays annotated with `ArrayOf`.
+    `kind` is its type, known to pydantic, with arrays annotated with `ArrayOf`.
 
     Raises:
         TypeError: the value is a model of another type.

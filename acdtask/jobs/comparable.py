@@ -31,6 +31,7 @@ __all__ = [
     "pairs_of_labels",
     "require_comparable",
     "require_one_series",
+    "short_crs",
 ]
 
 SEAM = 0.25
@@ -154,12 +155,7 @@ def pairs_of_labels(labels: Iterable[str]) -> list[Pair]:
 
 
 def require_comparable(composition: Composition, what: str) -> None:
-    """Require a single track and polarisation. TRACKS_MIXED, POLARISATIONS_MIXED.
-
-    Args:
-        composition: composition of the stack.
-        what: name of the stack for messages.
-    """
+    """Require a single track and polarisation. TRACKS_MIXED, POLARISATIONS_MIXED."""
     if len(composition.tracks) > 1:
         known = max(sorted(set(composition.tracks) - {NO_TRACK}), key=lambda name: composition.tracks[name])
         raise AcdError(
@@ -184,10 +180,7 @@ def require_one_series(pairs: Iterable[Pair], what: str, known: Sequence[Pair] =
     do not overlap. Two satellites that alternate on a track give two chains; they pass at the same time of day, and
     their dates are multiples of REVISIT_DAYS apart.
 
-    Args:
-        pairs: pairs to check.
-        what: name of the stack for messages.
-        known: pairs known to be one series, whatever their dates.
+    `known` are pairs known to be one series, whatever their dates.
     """
     series = sorted(_linked(pairs, known), key=lambda group: (min(pair.start for pair in group), group[0].name))
     if not series:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, Cube, Record, RecordQuery
@@ -67,15 +67,13 @@ ResultT = TypeVar("ResultT", bound=BaseModel)
 MemoT = TypeVar("MemoT", bound=BaseModel)
 
 
-class ImageFindings(BaseModel):
+class ImageFindings(BaseModel, frozen=True):
     """Findings about an image that a plan ingested or judged. Fields about patches and pixels are None if not judged.
 
     Attributes:
         area_px, judged_px: number of pixels in the area of interest, and of those that could be judged.
         z_max: highest z.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     label: str
     datetime: dt.datetime
@@ -86,16 +84,12 @@ class ImageFindings(BaseModel):
     z_max: float | None = None
 
 
-class Findings(BaseModel):
+class Findings(BaseModel, frozen=True):
     """Findings of a gathered plan, for its user.
 
-    Attributes:
-        figures: numbers by name, of this plan alone.
-        images: images of the plan, by datetime.
-        files: addresses by name; the files may also contain results of earlier plans.
+    `figures` are numbers by name, of this plan alone. `images` are by datetime. `files` are addresses by name; they may
+    also contain results of earlier plans.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     figures: dict[str, float] = {}
     images: list[ImageFindings] = []
@@ -162,10 +156,7 @@ class Site:
 class Context(Generic[SettingsT, ContentT]):
     """The context of a round: plan, site and progress callback.
 
-    Attributes:
-        plan: the plan, with settings and content.
-        site: where the job works.
-        progress: called with the number of units of the shard done so far.
+    `progress` is called with the number of units of the shard done so far.
     """
 
     def __init__(
@@ -194,10 +185,8 @@ class Results(Generic[WorkT, ResultT]):
 
     Results are read and decoded one at a time.
 
-    Attributes:
-        numbered: numbers and results.
-        left_out: shards that failed in this or an earlier round.
-        encoded_memo: encoded memo of the previous round's gather.
+    `left_out` are the shards that failed in this or an earlier round; `encoded_memo` is the memo of the previous
+    round's gather.
     """
 
     numbered: Iterator[tuple[int, ResultT]]
@@ -223,10 +212,8 @@ class Handouts(Generic[HandoutT]):
     memo: BaseModel | None = None
 
 
-class Nothing(BaseModel):
+class Nothing(BaseModel, frozen=True, extra="forbid"):
     """An empty handout, for rounds that need none."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Round(ABC, Generic[WorkT, HandoutT, ResultT]):
@@ -272,7 +259,6 @@ class Round(ABC, Generic[WorkT, HandoutT, ResultT]):
 
         If one is missing when the plan is published again, the shard runs again.
         """
-        del result, plan
         return ()
 
 
@@ -309,25 +295,20 @@ class Job(ABC, Generic[SettingsT, ContentT]):
 
     def fenced_area(self, settings: SettingsT) -> str:
         """The AOI whose results the job may replace, or empty. Its plans get tokens."""
-        del settings
         return ""
 
     def artifacts(self, plan: Plan[SettingsT, ContentT], site: Site) -> dict[str, str]:
         """Files of a published result that a workflow shows: {file name: key in the store}."""
-        del plan, site
         return {}
 
     def findings(self, plan: Plan[SettingsT, ContentT], site: Site) -> Findings:
         """The findings of a gathered plan."""
-        del plan, site
         return Findings()
 
     def notes(self, plan: Plan[SettingsT, ContentT], site: Site) -> list[str]:
         """Sentences about a gathered plan, for its user."""
-        del plan, site
         return []
 
     def is_published(self, plan: Plan[SettingsT, ContentT], site: Site) -> bool:
         """Whether the results of the last gather still exist. If not, it runs again."""
-        del plan, site
         return True

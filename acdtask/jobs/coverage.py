@@ -54,8 +54,8 @@ class JudgedPixels:
         >>> JudgedPixels({"VALID": 5, "NO_DATA": 2, "STEADY": 3, "OUTSIDE": 9}).reasons
         '3 px std too small, 2 px no data in the image'
         """
-        counts = [(self.quality_px.get(reason.name, 0), text) for reason, text in _REASONS.items()]
-        return ", ".join(f"{count} px {text}" for count, text in sorted(counts, key=_by_decreasing_count) if count)
+        counts = sorted((-self.quality_px.get(reason.name, 0), text) for reason, text in _REASONS.items())
+        return ", ".join(f"{-count} px {text}" for count, text in counts if count)
 
     @property
     def sentence(self) -> str:
@@ -81,7 +81,3 @@ def percent(part: int, whole: int) -> str:
     """
     tenths = 1000 * part // whole if whole else 0
     return f"{tenths // 10}%" if tenths % 10 == 0 or tenths < 990 else f"{tenths / 10:.1f}%"
-
-
-def _by_decreasing_count(entry: tuple[int, str]) -> tuple[int, str]:
-    return -entry[0], entry[1]

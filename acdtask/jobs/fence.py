@@ -21,9 +21,7 @@ REPAIR_HINT = "Run the job again: its new plan is later than the one that wrote 
 class Fence:
     """Decides whether a plan with this token may still publish.
 
-    Args:
-        runs: store of the runs.
-        token: the plan's newest token; 0 is older than any.
+    `token` is the plan's newest; 0 is older than any.
     """
 
     def __init__(self, runs: Store, token: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from acdtask.change.fragments import FIXED
 from acdtask.change.near_misses import NO_SCORE, Near
@@ -13,7 +13,7 @@ from acdtask.change.near_misses import NO_SCORE, Near
 __all__ = ["Closest", "closest_of", "option_for"]
 
 
-class Closest(BaseModel):
+class Closest(BaseModel, frozen=True):
     """Near misses of an image (`acdtask.change.near_misses.Near`). A score is None if no pixel has one.
 
     Thresholds apply to scores: z, or smoothed z.
@@ -25,8 +25,6 @@ class Closest(BaseModel):
         group_px: area of the largest group of regions that exceed high.
         wide_z_max: highest score of the regions that are large enough but never exceed high.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     z_max: float | None = None
     low_px: int = 0

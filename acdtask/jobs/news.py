@@ -34,12 +34,7 @@ def news_key(datetime: dt.datetime, image: str) -> str:
 
 
 class News:
-    """Tracks which images of a series have been announced.
-
-    Args:
-        store: store of the cube.
-        series: the series.
-    """
+    """Tracks which images of a series have been announced."""
 
     def __init__(self, store: Store, series: Series) -> None:
         self._store = store.within(f"products/{series.aoi}/monitor/{series.id}/news")
@@ -53,11 +48,7 @@ class News:
     def add(self, images: Iterable[tuple[dt.datetime, str]]) -> None:
         """Mark images as pending if they are after the watermark and were not announced.
 
-        Args:
-            images: datetime and name of each image.
-
-        Raises:
-            AcdError: PRODUCT_DAMAGED.
+        Each image is given as its datetime and name. PRODUCT_DAMAGED.
         """
         self.open()
         watermark = self._watermark()
@@ -65,6 +56,11 @@ class News:
             key = f"{news_key(datetime, image)}.json"
             if datetime > watermark and not self._store.exists(f"{ANNOUNCED}/{key}"):
                 self._store.create(f"{PENDING}/{key}", seal(b"{}"))
+
+    def includes(self, datetime: dt.datetime, image: str) -> bool:
+        """Whether an image is to be announced."""
+        key = f"{news_key(datetime, image)}.json"
+        return self._store.exists(f"{PENDING}/{key}") and not self._store.exists(f"{ANNOUNCED}/{key}")
 
     def pending(self) -> list[str]:
         """Keys (`news_key`) of the images to announce, sorted."""
@@ -74,9 +70,7 @@ class News:
     def acknowledge(self, keys: Iterable[str], run: str) -> None:
         """Mark images as announced, after an event with them was delivered.
 
-        Args:
-            keys: keys from `pending`.
-            run: id of the run that sent the event.
+        `keys` are from `pending`; `run` is the run that sent the event.
         """
         for key in keys:
             self._store.create(f"{ANNOUNCED}/{key}.json", seal(json.dumps({"run": run}).encode()))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 
-import numpy as np
 import shapely
-from numpy.typing import NDArray
+from shapely.geometry import mapping
 
 from acdtask.cube.aoi import Aoi
 from acdtask.cube.model import Cube, RecordQuery
@@ -23,16 +21,10 @@ def no_record(
 ) -> AcdError:
     """The error AOI_OUTSIDE, with advice on how to find records.
 
-    Args:
-        cube: the cube that was searched.
-        variable: name of the variable.
-        instance: name of the instance.
-        aoi: the area.
-        start: start of the requested period, or None.
-        end: end of the requested period, or None.
+    `start` and `end` are those of the requested period, or None.
     """
     what = f"{variable}:{instance}"
-    in_area = cube.records(RecordQuery(area=json.loads(shapely.to_geojson(aoi.geometry))))
+    in_area = cube.records(RecordQuery(area=aoi.geojson))
     having = cube.having(variable, instance, [record.id for record in in_area])
     at_any_time = [record for record in in_area if record.id in having]
     if at_any_time:
@@ -44,15 +36,11 @@ def no_record(
             f"{first} to {last}",
             "Choose --start and --end to include some of them, or the --variable and --instance that they have.",
         )
-    swapped = shapely.transform(aoi.geometry, _swapped)
-    if WORLD.contains(swapped) and cube.records(RecordQuery(area=json.loads(shapely.to_geojson(swapped)))):
+    swapped = shapely.transform(aoi.geometry, lambda points: points[:, ::-1])
+    if WORLD.contains(swapped) and cube.records(RecordQuery(area=mapping(swapped))):
         return AcdError(
             ErrorCode.AOI_OUTSIDE,
             f"no record of {what} touches the AOI {aoi.name}, but would if its latitudes and longitudes were swapped",
             "In GeoJSON, longitude comes first: swap the coordinates in the AOI file.",
         )
     return AcdError(ErrorCode.AOI_OUTSIDE, f"no record of {what} touches the AOI {aoi.name}")
-
-
-def _swapped(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    return points[:, ::-1]

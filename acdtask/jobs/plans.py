@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from acdtask.jobs.quarantine import Failure
 
@@ -38,13 +38,12 @@ WARNING = "warning"
 """Key in a plan's notes: a sentence that its user should read before the work begins."""
 
 
-class Settings(BaseModel):
+class Settings(BaseModel, frozen=True, extra="forbid", ser_json_inf_nan="strings"):
     """The settings of a job, from which options, workflow parameters and the reference are generated.
 
     `execution` names the settings that affect how a job runs but not its results; they never enter a content id.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
     execution: ClassVar[frozenset[str]] = frozenset({"shard_tiles", "pod_start"})
 
     def science(self) -> dict[str, Any]:
@@ -52,10 +51,8 @@ class Settings(BaseModel):
         return self.model_dump(mode="json", exclude=set(self.execution))
 
 
-class Estimate(BaseModel):
+class Estimate(BaseModel, frozen=True, ser_json_inf_nan="strings"):
     """Expected cost of a plan. `memory_bytes` is the peak memory of a process that runs any of its shards."""
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     tiles: int = 0
     dates: int = 0
@@ -65,10 +62,9 @@ class Estimate(BaseModel):
     memory_bytes: int = 0
 
 
-class Content(BaseModel):
+class Content(BaseModel, frozen=True, extra="forbid", ser_json_inf_nan="strings"):
     """Decisions of a plan, in addition to its settings. Each job has its own class."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
     described: ClassVar[frozenset[str]] = frozenset()
     """Fields that follow from the others; they never enter a content id."""
 
@@ -81,7 +77,7 @@ class Content(BaseModel):
         return self.model_dump(mode="json", exclude=set(self.described))
 
 
-class Series(BaseModel):
+class Series(BaseModel, frozen=True):
     """A series of images that are judged the same way, as watched by a user (docs/decisions/0027).
 
     Attributes:
@@ -91,17 +87,13 @@ class Series(BaseModel):
             images are news.
     """
 
-    model_config = ConfigDict(frozen=True)
-
     aoi: str
     id: str
     watermark: dt.datetime
 
 
-class Work(BaseModel):
+class Work(BaseModel, frozen=True, extra="forbid", ser_json_inf_nan="strings"):
     """The work of a shard, the same in all rounds of a job. Each job has its own class."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -114,10 +106,8 @@ ContentT = TypeVar("ContentT", bound=Content)
 WorkT = TypeVar("WorkT", bound=Work)
 
 
-class Shard(BaseModel, Generic[WorkT]):
+class Shard(BaseModel, Generic[WorkT], frozen=True, ser_json_inf_nan="strings"):
     """The work of one pod, and its number of `units` (tiles or files)."""
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     units: int
     work: WorkT
@@ -148,15 +138,13 @@ class Draft(Generic[ContentT, WorkT]):
     series: Series | None = None
 
 
-class PlanHead(BaseModel):
+class PlanHead(BaseModel, frozen=True, ser_json_inf_nan="strings"):
     """The part of a plan that does not depend on the job. Equal inputs, settings and shards give the same plan_id.
 
     `content_id` does not depend on the sharding; products are named by it. `rounds` are the rounds that the plan needs.
     `version` is that of the acd which made the plan, for information; `algorithm` is the job's; `format` is that of the
     stored plan and rounds. `series` is the series of the images, for jobs that have series.
     """
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     job: str
     plan_id: str
@@ -186,10 +174,7 @@ def content_id_of(job: str, algorithm: int, content: dict[str, Any]) -> str:
 
     It does not depend on the version of acd, so a release that changes no results makes nothing pending.
 
-    Args:
-        job: name of the job.
-        algorithm: the job's `ALGORITHM`.
-        content: everything else that affects results, as JSON values.
+    `algorithm` is the job's `ALGORITHM`; `content` is everything else that affects results, as JSON values.
     """
     canonical = json.dumps([job, algorithm, content], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]

@@ -19,10 +19,8 @@ SOFTWARE = "acd"
 def tiff_tags(title: str, datetime: dt.datetime, facts: Mapping[str, str]) -> dict[str, str]:
     """The TIFF tags of a GeoTIFF.
 
-    Args:
-        title: description for people.
-        datetime: datetime of the image, or end of the period.
-        facts: inputs and method, by lower-case names; empty values are omitted.
+    `datetime` is that of the image, or the end of the period. `facts` are inputs and method, by lower-case names; empty
+    values are omitted.
 
     >>> tiff_tags("z", dt.datetime(2020, 1, 16, tzinfo=dt.UTC), {"baseline": "0f"})["ACD_BASELINE"]
     '0f'
@@ -38,10 +36,8 @@ def tiff_tags(title: str, datetime: dt.datetime, facts: Mapping[str, str]) -> di
 def processing_fields(lineage: str, facts: Mapping[str, str], algorithm: str) -> dict[str, Any]:
     """Properties of a STAC item about its processing.
 
-    Args:
-        lineage: description of the processing, for people.
-        facts: see `tiff_tags`.
-        algorithm: name of the job and its `ALGORITHM`.
+    `lineage` describes the processing for people; `facts` are as in `tiff_tags`; `algorithm` is the name of the job and
+    its `ALGORITHM`.
     """
     return {
         "processing:software": {SOFTWARE: algorithm},

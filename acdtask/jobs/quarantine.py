@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from acdtask.errors import AcdError, ErrorCode
 
@@ -13,11 +13,7 @@ __all__ = ["Failure", "LeftOut", "PartlyFailedError", "QuarantinedTile"]
 NO_ERROR_RECORDED = "no error was recorded"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Failure(_Frozen):
+class Failure(BaseModel, frozen=True):
     """Cause of a failure. `number` is the number of the error, or 0 if a process ended without one."""
 
     number: int = 0
@@ -40,7 +36,7 @@ class Failure(_Frozen):
         return f"ACD-{self.number}: {self.message}" if self.number else self.message
 
 
-class LeftOut(_Frozen):
+class LeftOut(BaseModel, frozen=True):
     """A shard that a gather left out.
 
     Attributes:
@@ -65,7 +61,7 @@ class LeftOut(_Frozen):
         return f"{self.shard} ({', '.join(names)}): {self.failure}" if names else f"{self.shard}: {self.failure}"
 
 
-class QuarantinedTile(_Frozen):
+class QuarantinedTile(BaseModel, frozen=True):
     """A tile that a product lacks. `job` is the job that failed there."""
 
     cell: str
@@ -76,10 +72,7 @@ class QuarantinedTile(_Frozen):
 class PartlyFailedError(AcdError):
     """Raised if some units of a shard failed permanently, to keep the result of the others.
 
-    Args:
-        error: the first failure.
-        result: the shard's result for its good units.
-        parts: failures by unit name.
+    `error` is the first failure, `result` that of the shard's good units, `parts` are the failures by unit name.
     """
 
     def __init__(self, error: AcdError, result: BaseModel, parts: Mapping[str, Failure]) -> None:

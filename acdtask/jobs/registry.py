@@ -18,18 +18,12 @@ __all__ = ["JOBS", "JobEntry", "load_job"]
 
 @dataclass(frozen=True)
 class JobEntry:
-    """Location of a job's class, and help texts that are shown without importing it.
+    """Help texts of a job, which are shown without importing it.
 
-    Attributes:
-        module, attribute: module and name of its class.
-        summary: one line for lists of commands.
-        help: a paragraph about what it does.
-        example: options of a working example.
-        site_setting: setting that names the folder in which it works, if that is not a cube.
+    `example` has the options of a working example. `site_setting` is the setting that names the folder in which the job
+    works, if that is not a cube.
     """
 
-    module: str
-    attribute: str
     summary: str
     help: str
     example: str
@@ -39,47 +33,35 @@ class JobEntry:
 JOBS: Mapping[str, JobEntry] = MappingProxyType(
     {
         "simulate": JobEntry(
-            "acdtask.jobs.simulate.job",
-            "SimulateJob",
             "Make coherence images with known events.",
             "Makes a year of simulated coherence images, and a truth file with the places and dates of changes.",
             "--out scene --size 1024 --seed 7",
             site_setting="out",
         ),
         "ingest": JobEntry(
-            "acdtask.jobs.ingest.job",
-            "IngestJob",
             "Bring images into a cube.",
             "Reads GeoTIFFs from a folder, a bucket or a STAC catalogue, checks them, and indexes them as records of a "
             "cube. A missing cube is created.",
             "--cube cube --source scene/images",
         ),
         "consolidate": JobEntry(
-            "acdtask.jobs.consolidate.job",
-            "ConsolidateJob",
             "Store the images of an area by tile, with all dates together.",
             "Writes all images of each tile into one Zarr group, so that later jobs read them faster. Optional: every "
             "job gives the same result without it.",
             "--cube cube --aoi aoi.json --layout utm",
         ),
         "baseline": JobEntry(
-            "acdtask.jobs.baseline.job",
-            "BaselineJob",
             "Compute the usual coherence of each pixel.",
             "Computes mean, standard deviation and count of each pixel over a reference period.",
             "--cube cube --aoi aoi.json --layout utm",
         ),
         "monitor": JobEntry(
-            "acdtask.jobs.monitor.job",
-            "MonitorJob",
             "Find abnormal change since the baseline.",
             "Compares each new date with the baseline and outlines the patches of ground whose coherence dropped "
             "abnormally.",
             "--cube cube --aoi aoi.json --layout utm",
         ),
         "report": JobEntry(
-            "acdtask.jobs.report.job",
-            "ReportJob",
             "Show a monitoring result as a web page.",
             "Writes a folder with index.html and pictures: the area, the baseline, each date and its patches.",
             "--cube cube --aoi aoi.json --layout utm --out report",
@@ -89,9 +71,8 @@ JOBS: Mapping[str, JobEntry] = MappingProxyType(
 
 
 def load_job(name: str) -> Job[Any, Any]:
-    """Load the job with a name. USAGE if there is none."""
-    entry = JOBS.get(name)
-    if entry is None:
+    """Load the job with a name: the class `<Name>Job` in `acdtask.jobs.<name>.job`. USAGE if there is none."""
+    if name not in JOBS:
         raise AcdError(ErrorCode.USAGE, f"there is no job {name!r}; the jobs are {', '.join(JOBS)}")
-    job: Job[Any, Any] = getattr(import_module(entry.module), entry.attribute)()
+    job: Job[Any, Any] = getattr(import_module(f"acdtask.jobs.{name}.job"), f"{name.title()}Job")()
     return job

@@ -36,10 +36,7 @@ class SelectionSettings(Settings):
     def selection(self, aoi: Aoi, start: datetime | None, end: datetime | None) -> Selection:
         """The records selected by these settings.
 
-        Args:
-            aoi: the AOI that the settings name.
-            start: default for the first datetime.
-            end: default for the last datetime.
+        `start` and `end` are the defaults for the first and last datetime.
         """
         return Selection(aoi, self.variable, self.instance, self.start or start, self.end or end, self.choice())
 

@@ -84,11 +84,8 @@ class Sharding:
     ) -> list[Shard[WorkT]]:
         """Divide units into consecutive shards, each with enough work for a pod, at most 400.
 
-        Args:
-            units: the tiles or files.
-            work: makes the work of a shard from its units.
-            seconds: expected seconds per unit.
-            held: bytes that each unit adds to the data its shard accumulates.
+        `work` makes the work of a shard from its units. `seconds` are those expected per unit; `held` are the bytes
+        that each unit adds to the data its shard accumulates.
 
         >>> no_content = lambda units: Work()
         >>> [shard.units for shard in Sharding(units=None, pod_start=10).shards(range(9), no_content, [30.0] * 9)]
@@ -134,10 +131,7 @@ def _sizes(seconds: Sequence[float], enough: float, held: Sequence[int], most: i
 def shards_of(units: Sequence[UnitT], at_most: int, work: Callable[[list[UnitT]], WorkT]) -> list[Shard[WorkT]]:
     """Divide units into consecutive shards of at most `at_most` units, or more if there would be over 400 shards.
 
-    Args:
-        units: the tiles or files.
-        at_most: maximum number of units per shard.
-        work: makes the work of a shard from its units.
+    `work` makes the work of a shard from its units.
 
     >>> class Numbers(Work):
     ...     numbers: list[int]

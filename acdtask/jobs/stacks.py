@@ -143,11 +143,7 @@ class RecordChoice:
 class Selection:
     """Selection of the records that a job works on: area, period, variable, instance and filters.
 
-    Attributes:
-        aoi: the area.
-        variable, instance: names of the variable and instance to read.
-        start, end: the period; None leaves it open.
-        choice: filters.
+    `start` and `end` are the period; None leaves it open.
     """
 
     aoi: Aoi
@@ -238,10 +234,8 @@ class Stacks:
     ) -> Iterator[list[Slice]]:
         """For each tile, one slice per image that intersects it, by datetime; later records of an image are on top.
 
-        Args:
-            tiles: tiles of one layout.
-            records: restricts the records; default: all.
-            halo: return slices for reading tiles grown by this many pixels. The images are those of the tile itself.
+        The tiles are of one layout. `records` restricts the records. With a halo, the slices are for reading tiles
+        grown by this many pixels, but the images are those of the tile itself.
         """
         label_of = {record.id: self.label_of(record) for record in self.records}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
@@ -35,33 +34,21 @@ QUALITY_CATEGORIES = tuple(
 STOPS = 17
 
 
-@dataclass(frozen=True)
-class _Ramp:
-    """A colour ramp between two physical values."""
-
-    colours: ColourMap
-    least: float
-    greatest: float
-    label: str
-
-
 def raster_style(product: str, variable: Variable) -> bytes:
     """The style of a product's rasters in physical values, since QGIS applies the scale before the style.
 
-    Args:
-        product: a name in `STYLES`.
-        variable: variable of the images.
+    `product` is a name in `STYLES`; `variable` is that of the images.
     """
     if product == "change":
         return _document(_paletted())
     least, greatest = (number * variable.scale for number in (variable.dformat.min, variable.dformat.max))
     ramps = {
-        "z": _Ramp(Z, -2.0, 6.0, "z"),
-        "mean": _Ramp(COHERENCE, least, greatest, "mean"),
-        "std": _Ramp(STD, 0.0, (greatest - least) / 4, "standard deviation"),
-        "count": _Ramp(STD, 0.0, 60.0, "images"),
+        "z": (Z, -2.0, 6.0, "z"),
+        "mean": (COHERENCE, least, greatest, "mean"),
+        "std": (STD, 0.0, (greatest - least) / 4, "standard deviation"),
+        "count": (STD, 0.0, 60.0, "images"),
     }
-    return _document(_pseudocolour(ramps[product]))
+    return _document(_pseudocolour(*ramps[product]))
 
 
 STYLES = ("z", "change", "mean", "std", "count")
@@ -112,24 +99,24 @@ def _paletted() -> Element:
     return renderer
 
 
-def _pseudocolour(ramp: _Ramp) -> Element:
+def _pseudocolour(colours: ColourMap, least: float, greatest: float, label: str) -> Element:
+    """A colour ramp between two physical values."""
     renderer = _renderer("singlebandpseudocolor")
-    least, greatest = repr(ramp.least), repr(ramp.greatest)
-    renderer.set("classificationMin", least)
-    renderer.set("classificationMax", greatest)
+    renderer.set("classificationMin", repr(least))
+    renderer.set("classificationMax", repr(greatest))
     shader = SubElement(
         SubElement(renderer, "rastershader"),
         "colorrampshader",
         colorRampType="INTERPOLATED",
         classificationMode="1",
         clip="0",
-        minimumValue=least,
-        maximumValue=greatest,
+        minimumValue=repr(least),
+        maximumValue=repr(greatest),
     )
-    values = np.linspace(ramp.least, ramp.greatest, STOPS)
-    for value, colour in zip(values.tolist(), ramp.colours.table(STOPS).tolist(), strict=True):
+    values = np.linspace(least, greatest, STOPS)
+    for value, colour in zip(values.tolist(), colours.table(STOPS).tolist(), strict=True):
         SubElement(
-            shader, "item", value=f"{value:.6g}", label=f"{ramp.label} {value:.3g}", color=css_hex(colour), alpha="255"
+            shader, "item", value=f"{value:.6g}", label=f"{label} {value:.3g}", color=css_hex(colour), alpha="255"
         )
     return renderer
 

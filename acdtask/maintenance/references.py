@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -13,14 +14,15 @@ from pydantic import ValidationError
 
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.catalogue import COLLECTION
+from acdtask.jobs.manifests import NumberedChain
 from acdtask.jobs.monitor.documents import keys_of_catalogue
 from acdtask.jobs.monitor.months import keys_of as keys_of_monitor
-from acdtask.jobs.products import MonitorManifest, NumberedChain
+from acdtask.jobs.products import MonitorManifest
 from acdtask.jobs.report.edition import Edition
 from acdtask.jobs.report.edition import keys_of as keys_of_edition
 from acdtask.storage.store import Store
 
-__all__ = ["PRODUCT", "Names", "key_of", "names_in_json", "names_of_manifest", "read_version"]
+__all__ = ["PRODUCT", "Names", "key_of", "names_in_json", "names_of_manifest", "read_version", "unsure_if_damaged"]
 
 OWN = ("data/", "consolidated/", "products/")
 """Folders of a cube whose files documents refer to."""
@@ -65,15 +67,9 @@ class Names:
 
 
 def names_in_json(body: bytes, store: Store, key: str = "") -> set[str]:
-    """The keys that appear anywhere in a JSON document.
+    """The keys that appear anywhere in a JSON document; absolute addresses below the store count as keys.
 
-    Args:
-        body: the document.
-        store: store of the cube; absolute addresses below it count as keys.
-        key: key of the document, for error messages.
-
-    Raises:
-        AcdError: TIDY_UNSURE if it is not JSON.
+    TIDY_UNSURE, naming the document's key, if it is not JSON.
     """
     try:
         document = json.loads(body)
@@ -85,28 +81,29 @@ def names_in_json(body: bytes, store: Store, key: str = "") -> set[str]:
 def names_of_manifest(store: Store, key: str) -> set[str]:
     """The keys below `products/` that a product's document refers to, directly or through its months.
 
-    Input images are not included: the index knows where their pixels are.
-
-    Args:
-        store: store of the cube.
-        key: key of a manifest of a baseline or monitor, or of an edition of a report.
-
-    Raises:
-        AcdError: TIDY_UNSURE if the document or one of its months is damaged. A missing document refers to nothing:
-            another tidy has removed it.
+    The document is a manifest of a baseline or monitor, or an edition of a report. Input images are not included: the
+    index knows where their pixels are. TIDY_UNSURE if the document or one of its months is damaged. A missing document
+    refers to nothing: another tidy has removed it.
     """
-    try:
+    with unsure_if_damaged():
         body = read_version(store, key)
         if body is None:
             return set()
         names = names_in_json(body, store, key) | _names_of_months(body, key, store)
+    if "/baseline/" in key:
+        names.add(f"{key.rpartition('/manifests/')[0]}/{COLLECTION}")
+    return {name for name in names if name.startswith("products/")}
+
+
+@contextmanager
+def unsure_if_damaged() -> Iterator[None]:
+    """Turn CUBE_DAMAGED and PRODUCT_DAMAGED into TIDY_UNSURE."""
+    try:
+        yield
     except AcdError as error:
         if error.code in (ErrorCode.CUBE_DAMAGED, ErrorCode.PRODUCT_DAMAGED):
             raise AcdError(ErrorCode.TIDY_UNSURE, error.detail) from error
         raise
-    if "/baseline/" in key:
-        names.add(f"{key.rpartition('/manifests/')[0]}/{COLLECTION}")
-    return {name for name in names if name.startswith("products/")}
 
 
 def read_version(store: Store, key: str) -> bytes | None:

@@ -95,9 +95,7 @@ def message_of(finished: FinishedRun, site: Site) -> Message:
     """Make the content of the event; its news are the images of the run's series that were not announced yet.
 
     A new series gets its watermark. If the run failed and the store cannot be read, that error is the only cause.
-
-    Raises:
-        AcdError: RUN_UNKNOWN if a run that succeeded left no records; errors of Store.
+    RUN_UNKNOWN if a run that succeeded left no records; errors of Store.
     """
     try:
         stored = _read(finished, site)

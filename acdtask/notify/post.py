@@ -1,4 +1,4 @@
-"""Posting a CloudEvent over HTTP, and what the answer means."""
+"""Posts a CloudEvent over HTTP."""
 
 from __future__ import annotations
 
@@ -25,27 +25,17 @@ OK, SERVER_ERRORS = range(200, 300), range(500, 600)
 
 
 def check_webhook(url: str) -> str:
-    """The host of a webhook's address, for messages. WEBHOOK_INVALID, without a word of what may be secret in it."""
+    """The host of a webhook's address, for messages. WEBHOOK_INVALID, without the address, which may be secret."""
     if fault := address_fault(url):
         raise AcdError(ErrorCode.WEBHOOK_INVALID, f"the webhook's address {fault}")
     return host_of(url)
 
 
 def post_event(url: str, attributes: dict[str, str], data: dict[str, Any]) -> int:
-    """Post one event in structured JSON, once; redirections are not followed.
+    """Post one CloudEvent in structured JSON, once, and return the HTTP status, from 200 to 299.
 
-    A proxy is taken from HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
-
-    Args:
-        url: a webhook, as `check_webhook` accepts it.
-        attributes: of the CloudEvent; `time` is added.
-        data: JSON values.
-
-    Returns:
-        The HTTP status, from 200 to 299.
-
-    Raises:
-        AcdError: WEBHOOK_INVALID, WEBHOOK_UNREACHABLE, WEBHOOK_REFUSED.
+    `time` is added to its attributes. Redirections are not followed. A proxy is taken from HTTP_PROXY, HTTPS_PROXY and
+    NO_PROXY. WEBHOOK_INVALID, WEBHOOK_UNREACHABLE, WEBHOOK_REFUSED.
     """
     host = check_webhook(url)
     message = to_structured_event(CloudEvent({**attributes, "time": datetime.now(UTC)}, data))

@@ -64,10 +64,7 @@ NOT_PATHS = frozenset({"geocube", "geocube-ingester"})
 class Project:
     """The settings of an `acd.toml`, with paths relative to the working folder.
 
-    Attributes:
-        file: path of the file.
-        shared: values above the sections.
-        sections: values of each section.
+    `shared` are the values above the sections.
     """
 
     file: Path
@@ -90,9 +87,7 @@ class Project:
     def of_job(self, name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         """The values for a job's settings, without the area. PROJECT_INVALID if the job has no such setting.
 
-        Args:
-            name: name of the job.
-            fields: the job's settings by name.
+        `fields` are the job's settings by name.
         """
         if name not in JOBS_IN_ORDER:
             return {}
@@ -118,8 +113,7 @@ class Project:
 def find_project(given: str | None = None) -> Project | None:
     """Find the project: the given file, else that of ACD_PROJECT, else `acd.toml` in the working folder if it exists.
 
-    Raises:
-        AcdError: PROJECT_INVALID if the file is invalid, or if a file that was named does not exist.
+    PROJECT_INVALID if the file is invalid, or if a file that was named does not exist.
     """
     name = given if given is not None else os.environ.get(FILE_VARIABLE)
     if name == "":
@@ -183,11 +177,8 @@ def chosen_aoi(*layers: Mapping[str, Any]) -> str | None:
     The first layer with an aoi or bbox gives the geometry. Name and dates come from the layers up to that one, so that
     an area never gets the name of another.
 
-    Args:
-        layers: values by the names in AREA, highest precedence first.
-
-    Raises:
-        AcdError: USAGE if a layer has both aoi and bbox; errors of `load_aoi`.
+    `layers` are values by the names in AREA, highest precedence first. USAGE if a layer has both aoi and bbox; errors
+    of `load_aoi`.
     """
     known = [{key: layer[key] for key in AREA if layer.get(key) not in (None, "")} for layer in layers]
     index = next((number for number, layer in enumerate(known) if "aoi" in layer or "bbox" in layer), None)

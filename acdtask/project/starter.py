@@ -13,12 +13,12 @@ from typing import Any
 
 import shapely
 
-from acdtask.change.profile import MIN_STD_SHARE, PROFILES
+from acdtask.change.methods import MIN_STD_SHARE, PROFILES
 from acdtask.cube.model import NAME_BYTES
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.period import period_text, year_after
 from acdtask.jobs.ingest.checks import input_of, readings_of
-from acdtask.jobs.ingest.origins import NothingKnown
+from acdtask.jobs.ingest.origins import KnownRecords
 from acdtask.jobs.ingest.pixels import check_pixels
 from acdtask.jobs.ingest.reading import Reading
 from acdtask.jobs.ingest.settings import IngestSettings
@@ -92,7 +92,7 @@ class SourceSummary:
 
 def summarise_source(settings: IngestSettings) -> SourceSummary:
     """Summarise the images that an ingest would take. Errors in finding them or reading their headers are raised."""
-    source = find_candidates(settings, {}, NothingKnown())
+    source = find_candidates(settings, {}, KnownRecords())
     if not source.candidates:
         raise source.unfit[0].error
     readings, unreadable = readings_of(source.candidates, settings)
@@ -185,11 +185,8 @@ def starter_text(
 ) -> str:
     """Write the text of the file.
 
-    Args:
-        shared: values above the sections.
-        sections: values of the sections.
-        source: where the images are.
-        summary: the images, or the error of reading them; None if they were not looked at.
+    `shared` are the values above the sections. `summary` describes the images of `source`, or is the error of reading
+    them; None if they were not looked at.
     """
     lines = [HEAD]
     for name, meaning in SHARED.items():

@@ -30,12 +30,7 @@ SettingsOf = Callable[[Job[Any, Any]], Settings]
 class Pending:
     """A job with its plan.
 
-    Attributes:
-        job: name of the job.
-        draft: the plan; None if it depends on an earlier job.
-        after: the earlier job that it depends on.
-        unit: what the plan counts, such as "tiles".
-        note: what is already known without a plan.
+    `draft` is the plan; None if it depends on the earlier job `after`. `note` is what is already known without a plan.
     """
 
     job: str
@@ -54,9 +49,8 @@ class Pending:
 class WatchResult:
     """The results of all jobs.
 
-    Attributes:
-        findings: results of each job that had something to do, by name.
-        report: address of the report's page; empty if there is none.
+    `findings` are those of each job that had something to do, by name. `report` is the address of the report's page;
+    empty if there is none.
     """
 
     findings: dict[str, Findings] = field(default_factory=dict)
@@ -107,13 +101,9 @@ def watch(
 ) -> WatchResult:
     """Run the pending jobs of a project, one after the other. Errors of a job are raised.
 
-    Args:
-        project: selects the jobs.
-        settings_of: makes the settings of a job; called once the jobs before it are done.
-        address: address of the cube.
-        workers: number of processes.
-        on_finished: called with the name of each finished job and the lines that it reports.
-        progress: whether to draw a progress bar for each job; None draws it on a terminal only.
+    `settings_of` makes the settings of a job, once the jobs before it are done. `on_finished` is called with the name
+    of each finished job and the lines that it reports. `progress` says whether to draw a bar for each job; None draws
+    on a terminal only.
     """
     result = WatchResult()
     with WorkerPool(workers) as pool:

@@ -52,11 +52,8 @@ def block_tags(levels: Sequence[Pixels], blocksize: int) -> dict[str, str]:
     """Checksum tables of an image and its overviews, as metadata items.
 
     A table holds the CRC-32C of each block of each band, computed from the decoded pixels, as little-endian uint32 in
-    base64. Blocks at the edge include only the pixels inside the image.
-
-    Args:
-        levels: the image, then its overviews; each of shape (bands, height, width).
-        blocksize: width and height of a block in pixels.
+    base64. Blocks at the edge include only the pixels inside the image. The first level is the image, the others are
+    its overviews, each of shape (bands, height, width).
     """
     tags = {}
     for number, bands in enumerate(levels):
@@ -69,10 +66,7 @@ def block_tags(levels: Sequence[Pixels], blocksize: int) -> dict[str, str]:
 class BlockTable:
     """Checksums of an open GeoTIFF's blocks, and which blocks have been verified.
 
-    Args:
-        crcs: uint32, shape (bands, rows of blocks, columns of blocks).
-        shape: height and width of the image in pixels.
-        blocksize: width and height of a block in pixels.
+    Checksums have the shape (bands, rows of blocks, columns of blocks). Sizes are in pixels.
     """
 
     def __init__(self, crcs: NDArray[np.uint32], shape: tuple[int, int], blocksize: int) -> None:
@@ -109,12 +103,9 @@ class BlockTable:
         return all(self._checked[band - 1, rows, columns].all() for band in bands)
 
     def check(self, bands: Sequence[int], window: Window, pixels: Pixels) -> None:
-        """Verify whole blocks against their checksums. BlockError on a mismatch.
+        """Verify the blocks in a window from `around` against their checksums. BlockError on a mismatch.
 
-        Args:
-            bands: numbers of the bands, from 1.
-            window: whole blocks, as returned by `around`.
-            pixels: shape (bands, window height, window width).
+        Numbers of bands count from 1. Pixels have the shape (bands, window height, window width).
         """
         rows, columns = self._blocks(window)
         blocks = product(bands, range(rows.start, rows.stop), range(columns.start, columns.stop))

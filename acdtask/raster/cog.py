@@ -12,14 +12,23 @@ from affine import Affine
 from rasterio.enums import Resampling
 from rasterio.io import DatasetWriter, MemoryFile
 
-from acdtask.raster.checksums import NAMESPACE, block_tags, checksum_of
+from acdtask.raster.checksums import NAMESPACE, block_tags
 from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Grid
-from acdtask.storage.store import Store
 
-__all__ = ["encode_cog", "write_cog"]
+__all__ = ["encode_cog"]
 
 Colour = tuple[int, int, int, int]
+
+COG_OPTIONS = {
+    "driver": "COG",
+    "COMPRESS": "ZSTD",
+    "PREDICTOR": "YES",
+    "OVERVIEWS": "AUTO",
+    "OVERVIEW_PREDICTOR": "YES",
+    "NUM_THREADS": "1",
+    "COPY_SRC_MDD": "YES",
+}
 
 
 def encode_cog(
@@ -52,7 +61,7 @@ def encode_cog(
         tags: metadata of the file, such as TIFFTAG_DATETIME.
         blocksize: width and height of a block in pixels, a multiple of 16.
     """
-    count, height, width = bands.shape
+    _, height, width = bands.shape
     if (height, width) != grid.shape:
         raise ValueError(f"array of {height} x {width} px does not match grid of {grid.height} x {grid.width} px")
     with (
@@ -60,26 +69,9 @@ def encode_cog(
         MemoryFile(ext=".tif") as file,
         MemoryFile() as scratch,
     ):
-        # rasterio's nodata of an int64 band is lost in GDAL's MEM driver.
-        with rasterio.open(
-            scratch.name,
-            "w+",
-            driver="GTiff" if bands.dtype.name == "int64" else "MEM",
-            width=width,
-            height=height,
-            count=count,
-            dtype=bands.dtype.name,
-            crs=grid.crs,
-            transform=Affine(*grid.transform),
-            nodata=nodata,
-        ) as image:
+        with _image(scratch.name, bands, grid, nodata) as image:
             image.write(bands)
-            if scale is not None and scale != 1.0:
-                image.scales = (scale,) * count
-            if any(band_names):
-                image.descriptions = tuple(band_names)
-            if unit:
-                image.units = (unit,) * count
+            _describe(image, scale, band_names, unit)
             if colormap is not None:
                 image.write_colormap(1, dict(colormap))
             image.update_tags(**(tags or {}))
@@ -88,20 +80,40 @@ def encode_cog(
             rasterio.shutil.copy(
                 image,
                 file.name,
-                driver="COG",
-                COMPRESS="ZSTD",
-                PREDICTOR="YES",
                 BLOCKSIZE=str(blocksize),
-                OVERVIEWS="AUTO",
                 OVERVIEW_RESAMPLING=overview_resampling.upper(),
-                OVERVIEW_PREDICTOR="YES",
-                NUM_THREADS="1",
-                COPY_SRC_MDD="YES",
+                **COG_OPTIONS,
             )
         data = bytearray(file.getbuffer())
     if colormap is not None:
         _unset_alpha(data)
     return bytes(data)
+
+
+def _image(path: str, bands: Pixels, grid: Grid, nodata: float | None) -> DatasetWriter:
+    """A new image on the grid, for the bands."""
+    return rasterio.open(
+        path,
+        "w+",
+        # rasterio's nodata of an int64 band is lost in GDAL's MEM driver.
+        driver="GTiff" if bands.dtype.name == "int64" else "MEM",
+        width=grid.width,
+        height=grid.height,
+        count=len(bands),
+        dtype=bands.dtype.name,
+        crs=grid.crs,
+        transform=Affine(*grid.transform),
+        nodata=nodata,
+    )
+
+
+def _describe(image: DatasetWriter, scale: float | None, band_names: Sequence[str], unit: str) -> None:
+    if scale is not None and scale != 1.0:
+        image.scales = (scale,) * image.count
+    if any(band_names):
+        image.descriptions = tuple(band_names)
+    if unit:
+        image.units = (unit,) * image.count
 
 
 EXTRA_SAMPLES = 338
@@ -139,35 +151,3 @@ def _overviews(image: DatasetWriter, resampling: Literal["average", "nearest"], 
         image.build_overviews(factors, Resampling[resampling])
     for factor in factors:
         yield image.read(out_shape=(image.count, -(-image.height // factor), -(-image.width // factor)))
-
-
-def write_cog(
-    store: Store,
-    key: str,
-    bands: Pixels,
-    grid: Grid,
-    *,
-    nodata: float | None,
-    scale: float | None = None,
-    band_names: Sequence[str] = (),
-    overview_resampling: Literal["average", "nearest"] = "average",
-    colormap: Mapping[int, Colour] | None = None,
-    unit: str = "",
-    tags: Mapping[str, str] | None = None,
-    blocksize: int = 256,
-) -> str:
-    """Write an array to a store with `encode_cog`; returns the file's checksum, as in `Dataset.checksum`."""
-    data = encode_cog(
-        bands,
-        grid,
-        nodata=nodata,
-        scale=scale,
-        band_names=band_names,
-        overview_resampling=overview_resampling,
-        colormap=colormap,
-        unit=unit,
-        tags=tags,
-        blocksize=blocksize,
-    )
-    store.put(key, data)
-    return checksum_of(data)

@@ -28,12 +28,7 @@ def format_faults(
 ) -> list[tuple[str, str]]:
     """Check nodata and a valid range against a data type; returns the faults as (name, fault).
 
-    Args:
-        dtype: data type of the stored values.
-        nodata: value of invalid pixels; NaN and infinity need a float type.
-        low: smallest valid value.
-        high: largest valid value.
-        names: the caller's names for nodata, low and high.
+    NaN and infinity need a float type. `names` are the caller's names for nodata, low and high.
 
     >>> format_faults("int16", nodata=-1.5, low=0, high=100000)
     [('nodata', '-1.5 is not a whole number, as int16 needs'), ('max', '100000 does not fit int16 (-32768 to 32767)')]

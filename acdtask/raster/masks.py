@@ -19,11 +19,7 @@ LATTICE_STEPS = 2**20
 
 
 def inside_mask(area: BaseGeometry, grid: Grid) -> NDArray[np.bool_]:
-    """Mask of the pixels whose centre lies inside an area; True inside, shape (height, width).
-
-    Args:
-        area: geometry in longitude and latitude.
-        grid: grid of the mask.
+    """Mask of the pixels whose centre is in an area in longitude and latitude; True inside, shape (height, width).
 
     >>> from shapely.geometry import box
     >>> grid = Grid(crs="EPSG:4326", transform=(1, 0, 0, 0, -1, 3), width=3, height=3)

@@ -58,13 +58,9 @@ class MosaicBand:
 def encode_vrt(
     tiles: Mapping[str, Grid], bands: Sequence[MosaicBand], *, href: str, metadata: Mapping[str, str] | None = None
 ) -> bytes:
-    """Encode a VRT of tiles aligned to one north-up grid; the same tiles give the same bytes.
+    """Encode a VRT of tiles (by key) aligned to one north-up grid; the same tiles give the same bytes.
 
-    Args:
-        tiles: grid of each tile by its key, at least one.
-        bands: bands of the tiles.
-        href: key of the VRT; paths of tiles are relative to it.
-        metadata: metadata items of the mosaic.
+    Paths of tiles are relative to `href`, the key of the VRT.
     """
     grids = list(tiles.values())
     whole = _union(grids)

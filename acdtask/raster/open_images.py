@@ -94,10 +94,7 @@ class OpenImages:
     """Pool of idle open images, least recently used first. Each image is read by one thread at a time.
 
     A file that was replaced, changed or removed is reopened. Images in object stores are opened and closed each time.
-
-    Args:
-        most: maximum number of idle images.
-        held_bytes: maximum memory of idle images.
+    The number of idle images and their memory are limited.
     """
 
     def __init__(self, most: int = MOST, held_bytes: int = HELD_BYTES) -> None:

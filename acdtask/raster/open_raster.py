@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from io import RawIOBase
 
 import rasterio
-from rasterio.errors import RasterioError, RasterioIOError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.storage.roots import Roots, open_file
 
 __all__ = ["GEOTIFF", "NOTHING_REMOTE", "TIFF_MARKS", "VRT", "open_raster", "open_stream"]
+
+# GDAL writes masks (.msk) without a geotransform; of a raster that needs one, acd checks it.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 GEOTIFF, VRT = "GTiff", "VRT"
 
@@ -54,9 +58,8 @@ def open_raster(
 def open_stream(name: str, opener: Callable[[str, str], RawIOBase]) -> DatasetReader:
     """Open a GeoTIFF through a Python file object; GDAL itself accesses neither files nor servers. RasterioIOError.
 
-    Args:
-        name: virtual name of the object, which must not be an existing file.
-        opener: called with a name and a mode; raises FileNotFoundError for any other name.
+    The object's virtual name must not be that of an existing file. `opener` is called with a name and a mode, and
+    raises FileNotFoundError for any other name.
     """
     with rasterio.Env(**NOTHING_REMOTE):
         return rasterio.open(name, driver=GEOTIFF, sharing=False, opener=opener)

@@ -45,18 +45,9 @@ def crs_of(text: str) -> CRS:
 
 
 def move_points(points: NDArray[np.float64], source: str, target: str) -> NDArray[np.float64]:
-    """Transform points between CRSs.
+    """Transform points, shape (n, 2): x, y (longitude first); not finite where the target CRS is undefined.
 
-    Args:
-        points: shape (n, 2): x, y (longitude first).
-        source: CRS of the points.
-        target: CRS to transform to.
-
-    Returns:
-        Points of shape (n, 2); not finite where the target CRS is undefined.
-
-    Raises:
-        AcdError: LAYOUT_INVALID if a CRS is unknown.
+    LAYOUT_INVALID if a CRS is unknown.
     """
     if crs_of(source) == crs_of(target) or not len(points):
         return points

@@ -50,10 +50,8 @@ def _mark(store: Store, key: str) -> str | None:
 def read_pam(store: Store | Web, address: str) -> dict[int, PamBand]:
     """Read band metadata from a raster's .aux.xml, by band number from 1; empty if there is no such file.
 
-    GDAL is not used for this, since it would also open all other files beside the raster.
-
-    Raises:
-        AcdError: INPUT_UNREADABLE if the file is damaged.
+    GDAL is not used for this, since it would also open all other files beside the raster. INPUT_UNREADABLE if the file
+    is damaged.
     """
     path = address + PAM_ENDING
     folder, _, name = path.rpartition("/")

@@ -25,7 +25,7 @@ from acdtask.storage.store import Store
 from acdtask.storage.traffic import count_pixels_read
 from acdtask.storage.web import Web
 
-__all__ = ["BandHeader", "Header", "Masks", "read_header", "read_masked_strips", "read_strips"]
+__all__ = ["BandHeader", "Header", "Masks", "read_header", "read_masked_strips"]
 
 STRIP_PIXELS = 16 * 1024 * 1024
 MOST_PIXELS = 2**31
@@ -103,17 +103,10 @@ class Masks:
 
 
 def read_header(store: Store | Web, address: str, vrt_folder: str = "", *, beside: bool = False) -> Header:
-    """Read the header of a GeoTIFF, or of a VRT if allowed.
+    """Read the header of a GeoTIFF, or of a VRT if all its sources are below `vrt_folder`; only `Web` reads the web.
 
-    Args:
-        store: store of the cube or of the source; only `Web` reads from the web.
-        address: address of the raster.
-        vrt_folder: allow a VRT if all its sources are below this folder; empty allows no VRT.
-        beside: also read the sidecar files (mask and metadata).
-
-    Raises:
-        AcdError: INPUT_UNREADABLE, INPUT_CRS_MISSING, INPUT_REFERS_OUTSIDE, INPUT_TOO_LARGE; ADDRESS_OUTSIDE or
-            ADDRESS_MALFORMED if the store is confined.
+    With `beside`, also the sidecar files (mask and metadata). INPUT_UNREADABLE, INPUT_CRS_MISSING,
+    INPUT_REFERS_OUTSIDE, INPUT_TOO_LARGE; ADDRESS_OUTSIDE or ADDRESS_MALFORMED if the store is confined.
     """
     marks = marks_beside(store, address) if beside else {}
     with _opened(store, address, vrt_folder, "opened") as raster:
@@ -126,14 +119,6 @@ def read_header(store: Store | Web, address: str, vrt_folder: str = "", *, besid
     return Header(grid, dtypes[0], nodata, len(dtypes), dtypes, details, marks)
 
 
-def read_strips(
-    store: Store | Web, address: str, band: int, vrt_folder: str = ""
-) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Read a band from top to bottom, as (first row, array) of up to about 16 million pixels; see `read_header`."""
-    for row, strip, _ in read_masked_strips(store, address, band, Masks(), vrt_folder):
-        yield row, strip
-
-
 def read_masked_strips(
     store: Store | Web,
     address: str,
@@ -143,16 +128,11 @@ def read_masked_strips(
     expected: tuple[Grid, str] | None = None,
     mark: str | None = None,
 ) -> Iterator[Strip]:
-    """Like `read_strips`, with a third item: a mask that is True where the masks say that a pixel is valid.
+    """Read a band (from 1) from top to bottom, in strips of up to about 16 million pixels; see `read_header`.
 
-    Args:
-        store: store of the source.
-        address: address of the raster.
-        band: number of the band, from 1.
-        masks: masks to apply; if empty, the third item is None.
-        vrt_folder: as in `read_header`.
-        expected: grid and data type of the header; INPUT_CHANGED if they differ now.
-        mark: for the web only, fingerprint of the file; INPUT_CHANGED if it differs now.
+    A strip is its first row, its pixels, and a mask, True where the masks say that a pixel is valid; None without
+    masks. INPUT_CHANGED if the header's grid and data type (`expected`) differ now, or, for the web, the file's
+    fingerprint (`mark`).
     """
     with ExitStack() as stack:
         raster = stack.enter_context(_opened(store, address, vrt_folder, mark=mark))

@@ -42,14 +42,9 @@ FARTHEST = np.array([720.0, 90.0 + 1e-6])
 def tiles_of(area: BaseGeometry, layout: Layout) -> list[Tile]:
     """Tiles that overlap an area, by row, then column.
 
-    Args:
-        area: polygons in longitude and latitude, with edges straight in longitude and latitude, as in RFC 7946. Parts
-            on both sides of the antimeridian may be given.
-        layout: layout of the tiles.
-
-    Raises:
-        AcdError: AOI_INVALID if the layout's CRS is undefined in a part of the area, LAYOUT_INVALID if the CRS is
-            unknown, LAYOUT_TOO_FINE if the area spans more than MOST_CELLS.
+    The area is polygons with edges straight in longitude and latitude, as in RFC 7946, also on both sides of the
+    antimeridian. AOI_INVALID if the layout's CRS is undefined in a part of the area, LAYOUT_INVALID if the CRS is
+    unknown, LAYOUT_TOO_FINE if the area spans more than MOST_CELLS.
 
     >>> from acdtask.raster.grid import RegularGrid
     >>> layout = Layout(name="utm32", grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=1024))
@@ -68,24 +63,17 @@ def tiles_of(area: BaseGeometry, layout: Layout) -> list[Tile]:
 
 
 def each_tile(
-    area: BaseGeometry, layout: Layout, *, most_cells: int | None = None, check: Callable[[], None] = lambda: None
+    area: BaseGeometry, layout: Layout, *, most_cells: int, check: Callable[[], None] = lambda: None
 ) -> Iterator[Tile]:
-    """Iterate over the tiles of `tiles_of`.
+    """Iterate over the tiles of `tiles_of`, but AREA_TOO_COMPLEX if it would search more than `most_cells`.
 
-    Args:
-        area: as in `tiles_of`.
-        layout: as in `tiles_of`.
-        most_cells: maximum number of cells in the bounding boxes of the area's parts; None means no limit.
-        check: called from time to time; an exception that it raises ends the search.
-
-    Raises:
-        AcdError: as in `tiles_of`, but AREA_TOO_COMPLEX if there are more than `most_cells`.
+    These are the cells in the bounding boxes of the area's parts. `check` is called from time to time; an exception
+    that it raises ends the search.
     """
     if isinstance(layout.grid, WebMercatorGrid):
         area = shapely.clip_by_rect(area, -180, -WEB_MERCATOR_LIMIT, 180, WEB_MERCATOR_LIMIT)
     projected = project(area, LON_LAT, layout.crs)
-    if most_cells is not None:
-        _check_cells(projected, layout, most_cells)
+    _check_cells(projected, layout, most_cells)
     inset = SLIVER_PIXELS * layout.cell_extent / layout.cell_pixels
     cells = _cells_meeting(projected, layout, inset, check)
     if not len(cells):  # an area thinner than the inset: take every cell that it touches
@@ -107,11 +95,7 @@ def _check_cells(area: BaseGeometry, layout: Layout, most: int) -> None:
 
 
 def project(geometry: BaseGeometry, source: str, target: str) -> BaseGeometry:
-    """Reproject a geometry, densifying its edges so that they stay in place.
-
-    Raises:
-        AcdError: AOI_INVALID or LAYOUT_INVALID, as in `tiles_of`.
-    """
+    """Reproject a geometry, densifying its edges so that they stay in place. AOI_INVALID, LAYOUT_INVALID."""
     if source == target:
         return geometry
     fine = shapely.segmentize(geometry, EDGE_STEP_DEGREES) if source == LON_LAT else geometry
@@ -197,10 +181,8 @@ def footprint(grid: Grid) -> dict[str, Any]:
     """Outline of a grid as a GeoJSON geometry in longitude and latitude (RFC 7946).
 
     Curved edges are densified to an accuracy of 1e-6 degrees; coordinates are rounded to 1e-7 degrees. An outline that
-    crosses the antimeridian is split there into a MultiPolygon; one around a pole includes the pole.
-
-    Raises:
-        AcdError: LAYOUT_INVALID if the CRS is unknown or undefined at the grid.
+    crosses the antimeridian is split there into a MultiPolygon; one around a pole includes the pole. LAYOUT_INVALID if
+    the CRS is unknown or undefined at the grid.
     """
     outline: dict[str, Any] = json.loads(_footprint_text(grid))
     return outline

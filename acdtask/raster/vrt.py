@@ -37,14 +37,8 @@ def check_vrt(address: str, folder: str) -> None:
     """Verify that a VRT refers only to GeoTIFFs, and to such VRTs, below a folder.
 
     Only plain mosaics pass: warped, pansharpened and processed VRTs, raw bands and pixel functions are refused. Call it
-    right before GDAL opens the VRT, since files may change in between.
-
-    Args:
-        address: absolute path of the VRT.
-        folder: absolute path of the source.
-
-    Raises:
-        AcdError: INPUT_REFERS_OUTSIDE naming the file and the reference, INPUT_UNREADABLE if the VRT cannot be read.
+    right before GDAL opens the VRT, since files may change in between. Both paths are absolute. INPUT_REFERS_OUTSIDE
+    names the file and the reference; INPUT_UNREADABLE if the VRT cannot be read.
     """
     if not (address.startswith("/") and folder.startswith("/")):
         raise _refused(address, "is not a local file, so its references cannot be checked")

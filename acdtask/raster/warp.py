@@ -144,15 +144,8 @@ def warp(
 ) -> list[Pixels]:
     """Warp images of one grid to a block; nodata pixels never contribute to valid ones.
 
-    Args:
-        sources: arrays of shape (bands, height, width), all of the same dtype.
-        source_grid: grid of all sources.
-        nodata: nodata value of sources and result.
-        block: grid to warp to.
-        resampling: GDAL's name of the kernel.
-
-    Returns:
-        Arrays of shape (bands, block height, block width) of the sources' dtype.
+    The sources have shape (bands, height, width) and the same dtype. The results have shape (bands, block height, block
+    width), the same dtype and nodata.
     """
     stacked = np.concatenate(list(sources))
     if 1 in stacked.shape[1:]:

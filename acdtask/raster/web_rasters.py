@@ -28,8 +28,7 @@ __all__ = ["web_copy", "web_header"]
 def web_header(web: Web, address: str) -> Iterator[DatasetReader]:
     """Open a GeoTIFF to read its header, fetching only the ranges needed.
 
-    Raises:
-        AcdError: WEB_PAGE, INPUT_MISSING, INPUT_CHANGED, INPUT_TOO_LARGE, INPUT_UNREADABLE.
+    WEB_PAGE, INPUT_MISSING, INPUT_CHANGED, INPUT_TOO_LARGE, INPUT_UNREADABLE.
     """
     with RangedFile(web, address) as file:
         if not file.begin.startswith(TIFF_MARKS):

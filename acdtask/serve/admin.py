@@ -6,11 +6,9 @@ import math
 from collections import Counter
 
 from acdtask.cube.model import Dataset, Variable
-from acdtask.cube.protocol import datasets_pb2
 from acdtask.cube.protocol import services_pb2 as pb
 from acdtask.serve.catalogue import Catalogue
-from acdtask.serve.errors import invalid, not_served
-from acdtask.serve.jobs import JobCalls
+from acdtask.serve.errors import invalid
 from acdtask.serve.messages import mapped_dformat_of
 
 __all__ = ["AdminCalls"]
@@ -19,14 +17,9 @@ __all__ = ["AdminCalls"]
 class AdminCalls:
     """Repairs. Every method raises RefusalError or AcdError."""
 
-    def __init__(self, catalogue: Catalogue, jobs: JobCalls) -> None:
+    def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._cube = catalogue.cube
-        self._jobs = jobs
-
-    def tidy_db(self, request: pb.TidyDBRequest) -> pb.TidyDBResponse:
-        """Refuse the call: UNIMPLEMENTED."""
-        raise not_served("acd has no database to tidy; delete unused records by their ids")
 
     def update_datasets(self, request: pb.UpdateDatasetsRequest) -> pb.UpdateDatasetsResponse:
         """Change the data mapping of datasets of an instance; with `simulate` only report which would change."""
@@ -40,10 +33,6 @@ class AdminCalls:
         if not request.simulate and changed != chosen:
             self._cube.exchange(chosen, changed)
         return pb.UpdateDatasetsResponse(results=Counter(_mapping_text(dataset, variable) for dataset in chosen))
-
-    def delete_datasets(self, request: datasets_pb2.DeleteDatasetsRequest) -> datasets_pb2.DeleteDatasetsResponse:
-        """Start a job that deletes datasets."""
-        return self._jobs.delete_datasets(request)
 
 
 def _mapping_text(dataset: Dataset, variable: Variable) -> str:

@@ -48,9 +48,7 @@ def _polygons(area: Geometry) -> list[Any]:
 class Areas:
     """The areas of a cube: those created by clients, stored below `aois/`, and the footprints of its records.
 
-    Args:
-        store: the cube's store.
-        records: returns the current records of the cube.
+    `records` returns the current records of the cube.
     """
 
     def __init__(self, store: Store, records: Callable[[], Iterable[Record]]) -> None:

@@ -6,11 +6,10 @@ import threading
 from collections.abc import Sequence
 
 from acdtask.cube.local.cube import LocalCube
-from acdtask.cube.model import Instance, Record, RecordQuery, Variable
-from acdtask.errors import AcdError, ErrorCode
+from acdtask.cube.model import OUTSIDE, Instance, Record, RecordQuery, Variable
 from acdtask.serve.areas import Areas
 from acdtask.serve.errors import not_found, uuid_of
-from acdtask.serve.ids import InstanceDirectory, variable_id
+from acdtask.serve.ids import instance_id, variable_id
 from acdtask.serve.palettes import Palettes
 
 __all__ = ["Catalogue"]
@@ -29,7 +28,7 @@ class Catalogue:
         self.areas = Areas(cube.store, lambda: cube.records(RecordQuery()))
         self.palettes = Palettes(cube.store)
         self.lock = threading.Lock()
-        self._directory = InstanceDirectory(cube)
+        self._instance_names: dict[str, tuple[str, str]] = {}
 
     def variable(self, identity: str) -> Variable:
         """The variable with an id. INVALID_ARGUMENT, NOT_FOUND."""
@@ -42,12 +41,18 @@ class Catalogue:
     def instance(self, identity: str, what: str = "Invalid uuid") -> tuple[Variable, Instance]:
         """The instance with an id, and its variable. INVALID_ARGUMENT (message beginning with `what`), NOT_FOUND."""
         wanted = uuid_of(identity, what)
-        try:
-            return self._directory.find(wanted)
-        except AcdError as error:
-            if error.code is not ErrorCode.INSTANCE_UNKNOWN:
-                raise
-            raise not_found("Variable Instance", "id", identity) from error
+        if wanted not in self._instance_names:
+            self._instance_names = {
+                instance_id(instance.variable, instance.name): (instance.variable, instance.name)
+                for variable in self.cube.variables()
+                for instance in self.cube.instances(variable.name)
+            }
+        variable_name, name = self._instance_names.get(wanted, ("", ""))
+        for variable in self.cube.variables():
+            for instance in self.cube.instances(variable_name) if variable.name == variable_name else ():
+                if instance.name == name:
+                    return variable, instance
+        raise not_found("Variable Instance", "id", identity)
 
     def records(self, identities: Sequence[str]) -> list[Record]:
         """The records with these ids, each once, in that order. INVALID_ARGUMENT, NOT_FOUND."""
@@ -60,7 +65,7 @@ class Catalogue:
 
     def address_of(self, uri: str) -> str:
         """The absolute address of a container, as sent to clients."""
-        return uri if uri.startswith(("/", "s3://", "file://")) else self.cube.store.address_of(uri)
+        return uri if uri.startswith(OUTSIDE) else self.cube.store.address_of(uri)
 
     def key_of(self, address: str) -> str:
         """The key of a container of the cube from its absolute address; other addresses unchanged."""

@@ -24,7 +24,7 @@ from acdtask.cube.protocol.cubes_pb2 import (
     GetTileResponse,
     ImageFile,
 )
-from acdtask.cube.protocol.records_pb2 import GroupedRecords, RecordFilters
+from acdtask.cube.protocol.records_pb2 import GroupedRecords
 from acdtask.cube.protocol.values_pb2 import FileFormat, GeoTransform, GTiff, Size
 from acdtask.cube.protocol.values_pb2 import Resampling as ResamplingMessage
 from acdtask.errors import AcdError
@@ -35,12 +35,12 @@ from acdtask.serve.cancellation import GoneError
 from acdtask.serve.catalogue import Catalogue
 from acdtask.serve.errors import RefusalError, invalid, uuid_of
 from acdtask.serve.frames import Frames, Part, first_frame, metas_of
-from acdtask.serve.messages import bound_of, record_to_message
+from acdtask.serve.messages import query_of, record_to_message
 from acdtask.serve.pictures import render_tile
 from acdtask.serve.pixels import WORKING_BYTES, Group, bytes_of_image, bytes_of_stream, read_images
 from acdtask.serve.streams import StreamLimits, Streams
 
-__all__ = ["CubeCalls", "check_format", "check_size", "grid_asked", "query_of", "resampling_asked"]
+__all__ = ["CubeCalls", "check_format", "check_size", "grid_asked", "resampling_asked"]
 
 Groups: TypeAlias = tuple[tuple[str, ...], ...]
 
@@ -91,15 +91,6 @@ def check_size(grid: Grid, variable: Variable, limits: StreamLimits) -> None:
         )
 
 
-def query_of(filters: RecordFilters) -> RecordQuery:
-    """The query for the records selected by filters."""
-    return RecordQuery(
-        tags=dict(filters.tags),
-        start=bound_of(filters.from_time, given=filters.HasField("from_time")),
-        end=bound_of(filters.to_time, given=filters.HasField("to_time")),
-    )
-
-
 @dataclass(frozen=True)
 class _CheckedRequest:
     """A valid request: the variable, and the groups that have datasets, with these."""
@@ -135,14 +126,11 @@ def _encoded(record: Record) -> bytes:
 class CubeCalls:
     """The RPCs of the service Geocube that return pixels. They raise RefusalError and AcdError.
 
-    Args:
-        cube: the cube to read.
-        streams: shared with a downloader, so that the limits apply to both together.
+    `streams` is shared with the downloader, so that the limits apply to both together.
     """
 
-    def __init__(self, cube: LocalCube, streams: Streams | StreamLimits | None = None) -> None:
-        self.cube = cube
-        self.streams = streams if isinstance(streams, Streams) else Streams(streams or StreamLimits())
+    def __init__(self, cube: LocalCube, streams: Streams) -> None:
+        self.cube, self.streams = cube, streams
         self._catalogue = Catalogue(cube)
         self._records = _RecordMessages(cube)
 

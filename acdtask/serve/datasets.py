@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from acdtask.cube.model import Addition, Dataset, Instance, RecordQuery, Variable
+from acdtask.cube.model import Addition, Dataset, Instance, Variable
 from acdtask.cube.protocol import datasets_pb2 as pb
 from acdtask.cube.protocol.convert import DTYPES, dformat_to_message
 from acdtask.errors import AcdError, ErrorCode
@@ -18,7 +18,7 @@ from acdtask.serve.errors import RefusalError, already_exists, invalid, not_foun
 from acdtask.serve.frames import metas_of
 from acdtask.serve.ids import instance_id
 from acdtask.serve.managed import Managed
-from acdtask.serve.messages import bound_of, mapped_dformat_of, record_to_message
+from acdtask.serve.messages import mapped_dformat_of, query_of, record_to_message
 
 __all__ = ["DatasetCalls"]
 
@@ -34,12 +34,7 @@ class _DescribedDataset:
 
 
 class DatasetCalls:
-    """The RPCs on containers and datasets. Every method raises RefusalError or AcdError.
-
-    Args:
-        catalogue: of a confined cube.
-        managed: the containers that clients handed over.
-    """
+    """The RPCs on containers and datasets of a confined cube. Every method raises RefusalError or AcdError."""
 
     def __init__(self, catalogue: Catalogue, managed: Managed) -> None:
         self._catalogue = catalogue
@@ -88,13 +83,7 @@ class DatasetCalls:
             records = self._cube.records_by_id(list(dict.fromkeys(request.records.ids)))
             records.sort(key=lambda record: (record.datetime, record.name, record.id))
         else:
-            filters = request.filters
-            query = RecordQuery(
-                tags=dict(filters.tags),
-                start=bound_of(filters.from_time, given=filters.HasField("from_time")),
-                end=bound_of(filters.to_time, given=filters.HasField("to_time")),
-            )
-            records = self._cube.records(query)
+            records = self._cube.records(query_of(request.filters))
         by_record: dict[str, list[Dataset]] = defaultdict(list)
         datasets = self._cube.datasets(variable.name, instance.name, frozenset(record.id for record in records))
         for dataset in wanted(datasets):

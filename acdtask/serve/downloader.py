@@ -32,7 +32,7 @@ from acdtask.serve.errors import RefusalError, invalid
 from acdtask.serve.frames import NOT_COMPRESSED, Frames, Part, first_frame
 from acdtask.serve.pixels import Group, bytes_of_stream, read_images
 from acdtask.serve.service import VERSION
-from acdtask.serve.streams import StreamLimits, Streams
+from acdtask.serve.streams import Streams
 from acdtask.storage.roots import plain_address
 from acdtask.storage.store import Store
 
@@ -60,17 +60,12 @@ class _CheckedRequest:
 class DownloaderService(GeocubeDownloaderServicer):
     """The service GeocubeDownloader. Its RPCs raise RefusalError and AcdError.
 
-    Args:
-        cube: its store opens the files.
-        streams: shared with the RPCs on the cube, so that the limits apply to both together.
-        allowed: folders and s3:// prefixes below which files may be opened, in addition to the cube itself.
+    It opens files of the cube, and below the folders and s3:// prefixes that are `allowed`. `streams` is shared with
+    the RPCs on the cube, so that the limits apply to both together.
     """
 
-    def __init__(
-        self, cube: LocalCube, streams: Streams | StreamLimits | None = None, *, allowed: Iterable[str] = ()
-    ) -> None:
-        self.cube = cube.confined(allowed)
-        self.streams = streams if isinstance(streams, Streams) else Streams(streams or StreamLimits())
+    def __init__(self, cube: LocalCube, streams: Streams, *, allowed: Iterable[str] = ()) -> None:
+        self.cube, self.streams = cube.confined(allowed), streams
 
     def Version(self, request: GetVersionRequest, context: grpc.ServicerContext) -> GetVersionResponse:  # noqa: N802  # the RPC's name
         """Return the version of the API and of acd."""

@@ -132,11 +132,9 @@ def refusal_of(error: AcdError) -> RefusalError:
 
 
 def uuid_of(text: str, what: str = "Invalid uuid") -> str:
-    """The UUID in canonical form. INVALID_ARGUMENT.
+    """The canonical form of a UUID, given with or without dashes, in braces, or with the prefix `urn:uuid:`.
 
-    Args:
-        text: with or without dashes, in braces, or with the prefix `urn:uuid:`.
-        what: beginning of the message.
+    INVALID_ARGUMENT, with a message that begins with `what`.
 
     >>> uuid_of("96E564C9562D57EB96E2EC1E734D55E4")
     '96e564c9-562d-57eb-96e2-ec1e734d55e4'

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from acdtask.cube.model import Dataset, Image, Outcome, Variable
-from acdtask.cube.protocol.convert import DTYPES, dformat_to_message
+from acdtask.cube.protocol.convert import DTYPES, NO_DATA, dformat_to_message
 from acdtask.cube.protocol.cubes_pb2 import GetCubeResponse, GetCubeResponseHeader, ImageChunk, ImageHeader
 from acdtask.cube.protocol.datasets_pb2 import DatasetMeta, InternalMeta
 from acdtask.cube.protocol.records_pb2 import GroupedRecords
@@ -19,10 +19,7 @@ from acdtask.cube.protocol.values_pb2 import Shape
 from acdtask.raster.grid import Grid
 from acdtask.serve.pixels import CHUNK, cut, deflated, pieces_of, tiff_of
 
-__all__ = ["NOT_COMPRESSED", "NO_DATA", "Frames", "Part", "first_frame", "metas_of"]
-
-NO_DATA = "rpc error: code = NotFound desc = Not enough valid pixels (skipped)"
-"""Geocube's client compares the complete text."""
+__all__ = ["NOT_COMPRESSED", "Frames", "Part", "first_frame", "metas_of"]
 
 GONE = "its datasets were removed from the index while the cube was read"
 

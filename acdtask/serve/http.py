@@ -51,13 +51,7 @@ STATUSES = {
 
 
 def application(cube: LocalCube, keys: Keys, is_serving: Callable[[], bool]) -> Starlette:
-    """The HTTP application.
-
-    Args:
-        cube: the served cube.
-        keys: the same as for gRPC.
-        is_serving: returns whether the server accepts calls, for `/health`.
-    """
+    """The HTTP application, with the same keys as for gRPC. `/health` says whether the server `is_serving`."""
 
     async def root(_: Request) -> Response:
         return PlainTextResponse("ok")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from acdtask.cube.jobs import Consolidation, ConsolidationParams, JobState, Level
-from acdtask.cube.model import Dataset, RecordQuery, Variable
+from acdtask.cube.model import Dataset, Variable
 from acdtask.cube.patterns import matcher
 from acdtask.cube.protocol import datasets_pb2, values_pb2
 from acdtask.cube.protocol import jobs_pb2 as pb
@@ -18,7 +18,7 @@ from acdtask.serve.consolidation.jobs import NO_DATASETS, ConsolidationJobs
 from acdtask.serve.deletions import Deletions
 from acdtask.serve.errors import RefusalError, already_exists, invalid, not_found, not_served, unhandled, uuid_of
 from acdtask.serve.ids import instance_id, variable_id
-from acdtask.serve.messages import bound_of, dformat_of, is_name, page_of, require_short
+from acdtask.serve.messages import dformat_of, is_name, page_of, query_of, require_short
 
 __all__ = ["JobCalls"]
 
@@ -34,11 +34,7 @@ CREATION_PARAMS = frozenset(
 class JobCalls:
     """The RPCs on jobs of both kinds. Every method raises RefusalError or AcdError.
 
-    Args:
-        catalogue: of the cube.
-        consolidations: the consolidation jobs.
-        deletions: the deletion jobs.
-        wake: called when a consolidation job has a step to do.
+    `wake` is called when a consolidation job has a step to do.
     """
 
     def __init__(
@@ -196,13 +192,7 @@ class JobCalls:
             if not request.records.ids:
                 raise invalid("At least one record must be provided")
             return list(dict.fromkeys(uuid_of(record_id) for record_id in request.records.ids))
-        filters = request.filters
-        query = RecordQuery(
-            tags=dict(filters.tags),
-            start=bound_of(filters.from_time, given=filters.HasField("from_time")),
-            end=bound_of(filters.to_time, given=filters.HasField("to_time")),
-        )
-        return [record.id for record in self._cube.records(query)]
+        return [record.id for record in self._cube.records(query_of(request.filters))]
 
     def _refuse_name(self, name: str) -> None:
         if any(job.name == name for job in (*self._consolidations.jobs(), *self._deletions.all())):

@@ -41,11 +41,7 @@ class Keys:
         return not self.user
 
     def refuse(self, method: str, headers: Iterable[str]) -> str:
-        """The reason to refuse a call; empty if it is authorised.
-
-        Args:
-            method: such as `/geocube.Geocube/GetCube`.
-            headers: values of its `authorization` headers.
+        """The reason to refuse a call with these values of `authorization` headers; empty if it is authorised.
 
         >>> keys = Keys(user="secret")
         >>> [keys.refuse("/geocube.Geocube/GetCube", [sent]) for sent in ("Bearer secret", "Bearer x", "secret")]

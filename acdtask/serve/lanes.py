@@ -29,13 +29,8 @@ class _Pool(ThreadPoolExecutor):
     def __init__(self, threads: int, name: str) -> None:
         super().__init__(threads, thread_name_prefix=name)
         self._count_lock = threading.Lock()
-        self._pending = 0
+        self.pending = 0
         self.threads = threads
-
-    @property
-    def is_full(self) -> bool:
-        """Whether another call would have to wait for a thread."""
-        return self._pending >= self.threads
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Run a call in a thread of the pool."""
@@ -50,7 +45,7 @@ class _Pool(ThreadPoolExecutor):
 
     def _change(self, by: int) -> None:
         with self._count_lock:
-            self._pending += by
+            self.pending += by
 
 
 @dataclass(frozen=True)
@@ -68,7 +63,7 @@ class Lane:
     @property
     def is_full(self) -> bool:
         """Whether all threads are occupied."""
-        return self.pool.is_full
+        return self.pool.pending >= self.pool.threads
 
 
 class Lanes:
@@ -104,12 +99,7 @@ class Lanes:
         return sum(lane.pool.threads for lane in self.all)
 
     def of(self, method: str, *, streams: bool) -> Lane:
-        """The lane of a method.
-
-        Args:
-            method: such as `/geocube.Geocube/GetCube`.
-            streams: whether its response is a stream.
-        """
+        """The lane of a method such as `/geocube.Geocube/GetCube`; `streams`: whether its response is a stream."""
         if method.startswith(HEALTH) or method in TRIVIAL:
             return self.side
         if method.startswith(REFLECTION):

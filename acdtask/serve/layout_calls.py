@@ -10,7 +10,6 @@ from typing import Any
 
 import shapely
 
-from acdtask.cube.model import RecordQuery
 from acdtask.cube.patterns import matcher
 from acdtask.cube.protocol import layouts_pb2 as pb
 from acdtask.cube.protocol.convert import grid_to_tile
@@ -20,9 +19,9 @@ from acdtask.raster.repair import repaired
 from acdtask.raster.tiling import each_tile, edge_points
 from acdtask.serve.cancellation import check_wanted
 from acdtask.serve.catalogue import Catalogue
-from acdtask.serve.errors import already_exists, invalid, not_found, not_served
+from acdtask.serve.errors import already_exists, invalid, not_found
 from acdtask.serve.layouts import LayoutDetails, layout_of
-from acdtask.serve.messages import area_of, bound_of, is_name, require_short
+from acdtask.serve.messages import area_of, is_name, query_of, require_short
 
 __all__ = ["LayoutCalls"]
 
@@ -34,8 +33,6 @@ MOST_EDGE_POINTS = 500_000
 """Maximum number of points of an area's edges after densification for the reprojection, which takes some seconds."""
 
 SEARCH_S = 10.0
-
-NO_GRIDS = "acd supports only regular grids, which are defined by their layout; it does not store grids of single cells"
 
 
 class LayoutCalls:
@@ -93,28 +90,15 @@ class LayoutCalls:
                 raise invalid("invalid record id list: cannot be empty")
             wanted = frozenset(request.records.ids)
         else:
-            filters = request.filters.filters
-            query = RecordQuery(
-                tags=dict(filters.tags),
-                start=bound_of(filters.from_time, given=filters.HasField("from_time")),
-                end=bound_of(filters.to_time, given=filters.HasField("to_time")),
-                area=area_of(request.filters.aoi) if request.filters.HasField("aoi") else None,
-            )
-            wanted = frozenset(record.id for record in self._cube.records(query))
+            area = area_of(request.filters.aoi) if request.filters.HasField("aoi") else None
+            records = self._cube.records(query_of(request.filters.filters, area))
+            wanted = frozenset(record.id for record in records)
         uris_by_layout: dict[str, set[str]] = defaultdict(set)
         for dataset in self._cube.datasets(variable.name, instance.name, wanted):
             if dataset.layout:
                 uris_by_layout[dataset.layout].add(self._catalogue.address_of(dataset.uri))
         for name, uris in sorted(uris_by_layout.items()):
             yield pb.FindContainerLayoutsResponse(layout_name=name, container_uris=sorted(uris))
-
-    def create_grid(self, request: Iterable[pb.CreateGridRequest]) -> pb.CreateGridResponse:
-        """Refuse the call: UNIMPLEMENTED."""
-        raise not_served(NO_GRIDS)
-
-    def delete_grid(self, request: pb.DeleteGridRequest) -> pb.DeleteGridResponse:
-        """Refuse the call: UNIMPLEMENTED."""
-        raise not_served(NO_GRIDS)
 
     def list_grids(self, request: pb.ListGridsRequest) -> pb.ListGridsResponse:
         """Return an empty list."""

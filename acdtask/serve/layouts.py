@@ -9,6 +9,7 @@ from google.protobuf import json_format
 from pydantic import ValidationError
 
 from acdtask.cube.protocol import layouts_pb2 as pb
+from acdtask.cube.protocol.convert import layout_to_message
 from acdtask.errors import AcdError
 from acdtask.raster.grid import Layout, RegularGrid
 from acdtask.raster.points import crs_of
@@ -16,23 +17,16 @@ from acdtask.serve.errors import RefusalError, invalid, not_served
 from acdtask.serve.messages import is_name, require_short
 from acdtask.storage.store import Store
 
-__all__ = ["LayoutDetails", "layout_of", "layout_to_message"]
+__all__ = ["LayoutDetails", "layout_of"]
 
 LEVELS = 4
 KEYS = "BRZT"
-STRUCTURE = pb.Layout(block_x_size=256, block_y_size=256, max_records=1000, interlacing_pattern="Z=0>T>R>B;R>Z=1:>T>B")
-"""Internal structure reported for a layout that was created without Geocube's API."""
 
 
 def layout_of(message: pb.Layout, *, name: str | None = None) -> Layout:
-    """The layout of a message.
+    """The layout of a client's message; a given name replaces that in the message, which is then not validated.
 
-    Args:
-        message: the message from a client.
-        name: replaces the name in the message, which is then not validated.
-
-    Raises:
-        RefusalError: INVALID_ARGUMENT; UNIMPLEMENTED for a grid that acd does not support.
+    INVALID_ARGUMENT; UNIMPLEMENTED for a grid that acd does not support.
     """
     if name is None and not is_name(message.name):
         raise invalid(f"invalid name: {message.name}")
@@ -43,24 +37,6 @@ def layout_of(message: pb.Layout, *, name: str | None = None) -> Layout:
         raise invalid("maxRecords must be positive")
     _check_pattern(message.interlacing_pattern)
     return Layout(name=message.name if name is None else name, grid=_grid_of(message.grid_parameters))
-
-
-def layout_to_message(layout: Layout) -> pb.Layout:
-    """The message of a layout, as a regular grid with Geocube's default blocks; web mercator tiles become its cells."""
-    ox, oy = layout.origin
-    message = pb.Layout(name=layout.name)
-    message.MergeFrom(STRUCTURE)
-    message.grid_parameters.update(
-        {
-            "grid": "regular",
-            "crs": layout.crs,
-            "resolution": repr(layout.cell_extent / layout.cell_pixels),
-            "cell_size": str(layout.cell_pixels),
-            "ox": repr(ox),
-            "oy": repr(oy),
-        }
-    )
-    return message
 
 
 class LayoutDetails:

@@ -20,9 +20,7 @@ NOT_OURS = (ErrorCode.ADDRESS_OUTSIDE, ErrorCode.ADDRESS_MALFORMED)
 class Managed:
     """The list of managed containers, stored below `managed/`.
 
-    Args:
-        store: the cube's store.
-        data: the folders and s3:// prefixes in which the server may delete files.
+    Their files are deleted only below `data`, a list of folders and s3:// prefixes.
     """
 
     def __init__(self, store: Store, data: Sequence[str] = ()) -> None:
@@ -47,8 +45,7 @@ class Managed:
     def release(self, uri: str) -> str:
         """Delete a managed container after its last dataset was deleted. Returns a line for the job's log.
 
-        Raises:
-            AcdError: CUBE_DAMAGED, and errors of the store.
+        CUBE_DAMAGED, and errors of the store.
         """
         if not self.is_marked(uri):
             return f"{uri} is not managed: its file is kept"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from acdtask.cube.model import NAME_BYTES, NAME_RULE, Instance, Record, Variable
+from acdtask.cube.model import NAME_BYTES, NAME_RULE, Instance, Record, RecordQuery, Variable
 from acdtask.cube.protocol import records_pb2, values_pb2, variables_pb2
 from acdtask.cube.protocol.convert import (
     DTYPES,
@@ -34,6 +34,7 @@ __all__ = [
     "mapped_dformat_of",
     "moment_of",
     "page_of",
+    "query_of",
     "record_text",
     "record_to_message",
     "require_short",
@@ -100,6 +101,16 @@ def moment_of(message: Timestamp, *, given: bool) -> datetime:
 def bound_of(message: Timestamp, *, given: bool) -> datetime | None:
     """A time bound of a query; None if it is absent or invalid."""
     return moment_from_message(message) if given and 0 <= message.nanos < NANOS else None
+
+
+def query_of(filters: records_pb2.RecordFilters, area: dict[str, Any] | None = None) -> RecordQuery:
+    """The query for the records selected by filters, and by an area if there is one."""
+    return RecordQuery(
+        tags=dict(filters.tags),
+        start=bound_of(filters.from_time, given=filters.HasField("from_time")),
+        end=bound_of(filters.to_time, given=filters.HasField("to_time")),
+        area=area,
+    )
 
 
 def page_of(limit: int, page: int) -> slice:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from acdtask.cube.model import Name
@@ -45,18 +43,6 @@ class Palette(BaseModel):
 
     name: Name
     colours: Annotated[tuple[Colour, ...], AfterValidator(_ramp)]
-
-    def table(self, size: int = 256) -> NDArray[np.uint8]:
-        """The colours of `size` values from 0 to 1; shape (size, 4), RGBA.
-
-        >>> black, white = Colour(value=0, r=0, g=0, b=0, a=255), Colour(value=1, r=255, g=255, b=255, a=255)
-        >>> Palette(name="gray", colours=(black, white)).table(3).tolist()
-        [[0, 0, 0, 255], [127, 127, 127, 255], [255, 255, 255, 255]]
-        """
-        at = np.linspace(0, 1, size)
-        values = [colour.value for colour in self.colours]
-        channels = [[getattr(colour, name) for colour in self.colours] for name in "rgba"]
-        return np.stack([np.interp(at, values, channel) for channel in channels], axis=1).astype(np.uint8)
 
 
 class Palettes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from math import isfinite
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +17,11 @@ from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Grid, Layout, WebMercatorGrid
 from acdtask.serve.catalogue import Catalogue
 from acdtask.serve.errors import invalid
-from acdtask.serve.palettes import Palettes
+from acdtask.serve.palettes import Colour, Palettes
 
 __all__ = ["colours_of", "render_tile"]
 
-Point: TypeAlias = tuple[float, int, int, int, int]
-"""Point of a palette: a value between 0 and 1, then red, green, blue and opacity, 0..255."""
-
-GREY: tuple[Point, ...] = ((0.0, 0, 0, 0, 255), (1.0, 255, 255, 255, 255))
+GREY = (Colour(value=0, r=0, g=0, b=0, a=255), Colour(value=1, r=255, g=255, b=255, a=255))
 LAST_ZOOM = 24
 
 
@@ -36,14 +32,10 @@ def render_tile(
     tile: tuple[int, int, int],
     limits: tuple[float, float],
 ) -> bytes:
-    """Render a web map tile: a PNG of 256 x 256 px, transparent at nodata.
+    """Render a web map tile (x, y, z): a PNG of 256 x 256 px, transparent at nodata.
 
-    Args:
-        cube: the cube to read.
-        instance_id: id of the instance in Geocube's protocol.
-        which: ids of records, later ones on top, or a query, later dates on top.
-        tile: x, y, z.
-        limits: values of the first and the last colour; 0, 0 for the range of the variable.
+    `which` are ids of records, later ones on top, or a query, later dates on top. The limits are the values of the
+    first and the last colour; 0, 0 for the range of the variable.
 
     Raises:
         RefusalError: for an invalid tile, invalid limits or records, and an unknown instance.
@@ -66,8 +58,8 @@ def render_tile(
     return _png(_coloured(pixels, variable, (first, last), _palette(cube, variable.palette)))
 
 
-def colours_of(values: NDArray[np.float64], points: Sequence[Point]) -> NDArray[np.uint8]:
-    """The colours of values, interpolated linearly between the points of a palette and clamped beyond them.
+def colours_of(values: NDArray[np.float64], points: Sequence[Colour]) -> NDArray[np.uint8]:
+    """The colours of values, interpolated linearly between the points of a palette (ascending) and clamped beyond them.
 
     Returns:
         RGBA, uint8, shape (*values.shape, 4).
@@ -75,9 +67,8 @@ def colours_of(values: NDArray[np.float64], points: Sequence[Point]) -> NDArray[
     >>> colours_of(np.array([-1, 0, 0.5, 2]), GREY).tolist()
     [[0, 0, 0, 255], [0, 0, 0, 255], [128, 128, 128, 255], [255, 255, 255, 255]]
     """
-    ordered = sorted(points)
-    at = [point[0] for point in ordered]
-    channels = [np.interp(values, at, [point[k] for point in ordered]) for k in range(1, 5)]
+    at = [point.value for point in points]
+    channels = [np.interp(values, at, [getattr(point, name) for point in points]) for name in "rgba"]
     return np.asarray(np.rint(np.stack(channels, axis=-1)), np.uint8)
 
 
@@ -88,9 +79,9 @@ def _grid(tile: tuple[int, int, int]) -> Grid:
     return Layout(name="", grid=WebMercatorGrid(zoom=z)).tile(x, y).grid
 
 
-def _palette(cube: LocalCube, name: str) -> Sequence[Point]:
+def _palette(cube: LocalCube, name: str) -> Sequence[Colour]:
     palette = Palettes(cube.store).find(name) if name else None
-    return [(colour.value, colour.r, colour.g, colour.b, colour.a) for colour in palette.colours] if palette else GREY
+    return palette.colours if palette else GREY
 
 
 def _mosaic(cube: LocalCube, request: CubeRequest) -> Pixels | None:
@@ -101,7 +92,7 @@ def _mosaic(cube: LocalCube, request: CubeRequest) -> Pixels | None:
 
 
 def _coloured(
-    pixels: Pixels, variable: Variable, limits: tuple[float, float], points: Sequence[Point]
+    pixels: Pixels, variable: Variable, limits: tuple[float, float], points: Sequence[Colour]
 ) -> NDArray[np.uint8]:
     """RGBA of an image: three or more bands are red, green and blue; otherwise the palette colours the first band."""
     first, last = limits

@@ -60,13 +60,7 @@ def read_images(store: Store, request: CubeRequest, variable: Variable, groups: 
     """The image of each group, in order, read lazily.
 
     Small images are read in batches. A large image is assembled from strips, so that there is only one copy of it in
-    memory.
-
-    Args:
-        store: the cube's store.
-        request: grid and resampling.
-        variable: the variable of the images.
-        groups: record ids, with the datasets to read.
+    memory. Grid and resampling are those of the request.
     """
     if _is_small(request.grid, variable):
         yield from read_batches(store, request, variable, groups)
@@ -162,13 +156,7 @@ def deflated(pieces: Iterable[memoryview], level: int, size: int = CHUNK) -> Ite
 
 @contextmanager
 def tiff_of(pixels: Pixels, grid: Grid, nodata: float) -> Iterator[memoryview]:
-    """The bytes of an uncompressed, pixel-interleaved GeoTIFF of an image.
-
-    Args:
-        pixels: shape (height, width) or (bands, height, width).
-        grid: the grid of the pixels.
-        nodata: the value of pixels without data.
-    """
+    """The bytes of an uncompressed, pixel-interleaved GeoTIFF of (height, width) or (bands, height, width) pixels."""
     bands = pixels.reshape(-1, *grid.shape)
     with MemoryFile(ext=".tif") as file:
         with (

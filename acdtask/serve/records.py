@@ -9,7 +9,7 @@ from acdtask.cube.protocol import records_pb2 as pb
 from acdtask.cube.protocol.convert import area_to_message
 from acdtask.serve.cancellation import wanted
 from acdtask.serve.catalogue import Catalogue
-from acdtask.serve.errors import RefusalError, already_exists, invalid, not_found, not_served, still_used, uuid_of
+from acdtask.serve.errors import RefusalError, already_exists, invalid, not_found, still_used, uuid_of
 from acdtask.serve.messages import (
     area_of,
     bound_of,
@@ -22,10 +22,6 @@ from acdtask.serve.messages import (
 )
 
 __all__ = ["RecordCalls"]
-
-FIXED_TAGS = (
-    "tags cannot be changed because a record's id is computed from its name, time and tags; create a new record instead"
-)
 
 
 class RecordCalls:
@@ -112,11 +108,3 @@ class RecordCalls:
             unused = {record.id for record in self._cube.records_by_id(wanted)} - used
             self._cube.remove(records=unused)
         return pb.DeleteRecordsResponse(nb=len(unused))
-
-    def add_records_tags(self, request: pb.AddRecordsTagsRequest) -> pb.AddRecordsTagsResponse:
-        """Refuse the call: UNIMPLEMENTED."""
-        raise not_served(FIXED_TAGS)
-
-    def remove_records_tags(self, request: pb.RemoveRecordsTagsRequest) -> pb.RemoveRecordsTagsResponse:
-        """Refuse the call: UNIMPLEMENTED."""
-        raise not_served(FIXED_TAGS)

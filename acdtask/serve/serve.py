@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import signal
 import ssl
 import threading
@@ -19,8 +18,9 @@ from grpc_reflection.v1alpha import reflection
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.protocol import services_pb2_grpc
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.hosts import is_this_machine
 from acdtask.log import events
-from acdtask.serve.calls import CallInterceptor
+from acdtask.serve.call_interceptor import CallInterceptor
 from acdtask.serve.connections import raise_file_limit
 from acdtask.serve.consolidation.jobs import ConsolidationJobs
 from acdtask.serve.consolidation.runner import JobRunner
@@ -33,7 +33,7 @@ from acdtask.serve.stalls import StallGuard
 from acdtask.serve.streams import StreamLimits, Streams
 from acdtask.storage.files import read_small_file
 
-__all__ = ["ServeSettings", "Serving", "cube_at", "is_loopback", "serve_until_signal"]
+__all__ = ["ServeSettings", "Serving", "cube_at", "serve_until_signal"]
 
 LOG = events("serve")
 LARGEST_REQUEST = 4 * 1024 * 1024
@@ -101,13 +101,12 @@ class ServeSettings:
 class Serving:
     """The server of a cube.
 
-    Raises:
-        AcdError: SERVE_FAILED if a file cannot be used, or if other machines could access the cube without a key;
-            ADDRESS_INVALID if an item of `data` is neither a folder nor an s3:// prefix.
+    SERVE_FAILED if a file cannot be used, or if other machines could access the cube without a key; ADDRESS_INVALID if
+    an item of `data` is neither a folder nor an s3:// prefix.
     """
 
     def __init__(self, cube: LocalCube, settings: ServeSettings, keys: Keys) -> None:
-        if keys.is_open and not settings.allow_open and not is_loopback(settings.host):
+        if keys.is_open and not settings.allow_open and not is_this_machine(settings.host):
             raise AcdError(
                 ErrorCode.SERVE_FAILED,
                 f"{settings.host} can be reached from other machines, but there is no key",
@@ -128,18 +127,11 @@ class Serving:
         cube = cube.confined(settings.data)
         self._runner = JobRunner(ConsolidationJobs(cube), _job_error, threads=settings.jobs)
         self._names = _add_services(self._server, cube, settings, self._health, self._runner)
-        self._http = (
-            None
-            if settings.http_port is None
-            else HttpServing(
-                cube,
-                keys,
-                self._is_serving,
-                connections=settings.http_connections,
-                request_s=settings.request_s,
-            )
-        )
         self._serving = threading.Event()
+        self._http: HttpServing | None = None
+        if settings.http_port is not None:
+            connections, request_s = settings.http_connections, settings.request_s
+            self._http = HttpServing(cube, keys, self._serving.is_set, connections=connections, request_s=request_s)
         self.port = 0
         self.http_port = 0
 
@@ -197,9 +189,6 @@ class Serving:
             if idle == IDLE_LOOKS:
                 self._server.stop(0)
 
-    def _is_serving(self) -> bool:
-        return self._serving.is_set()
-
 
 def cube_at(address: str) -> LocalCube:
     """Open the cube at an address, or create it. CUBE_VERSION, ADDRESS_INVALID, and errors of the store."""
@@ -215,11 +204,7 @@ def cube_at(address: str) -> LocalCube:
 def serve_until_signal(serving: Serving, started: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT, then stop gracefully; a second signal stops immediately. SERVE_FAILED.
 
-    Call it in the main thread.
-
-    Args:
-        serving: the server to start.
-        started: called when the server listens.
+    Call it in the main thread. `started` is called when the server listens.
     """
     stop_wanted, hurry = threading.Event(), threading.Event()
 
@@ -242,18 +227,6 @@ def serve_until_signal(serving: Serving, started: Callable[[], None]) -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server on the host.
-
-    >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("localhost"), is_loopback("0.0.0.0")
-    (True, True, True, False)
-    """
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _add_services(
@@ -286,20 +259,14 @@ def _job_error(job_id: str, error: Exception) -> None:
 
 def _bind(server: grpc.Server, host: str, port: int, credentials: grpc.ServerCredentials | None) -> int:
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    add: Callable[[], int] = (
-        (lambda: server.add_insecure_port(address))
-        if credentials is None
-        else (lambda: server.add_secure_port(address, credentials))
-    )
     try:
-        bound = add()
+        if credentials is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise AcdError(
             ErrorCode.SERVE_FAILED, f"cannot listen on {address}; another program may be using it"
         ) from error
-    if not bound:
-        raise AcdError(ErrorCode.SERVE_FAILED, f"cannot listen on {address}; another program may be using it")
-    return bound
 
 
 def _credentials(settings: ServeSettings) -> grpc.ServerCredentials | None:

@@ -34,6 +34,19 @@ VERSION = f"1.0.3-acd.{__version__}"
 
 Method: TypeAlias = Callable[[Any, grpc.ServicerContext], Any]
 
+NO_GRIDS = "acd supports only regular grids, which are defined by their layout; it does not store grids of single cells"
+FIXED_TAGS = (
+    "tags cannot be changed because a record's id is computed from its name, time and tags; create a new record instead"
+)
+NOT_SERVED = {
+    "CreateGrid": NO_GRIDS,
+    "DeleteGrid": NO_GRIDS,
+    "AddRecordsTags": FIXED_TAGS,
+    "RemoveRecordsTags": FIXED_TAGS,
+    "TidyDB": "acd has no database to tidy; delete unused records by their ids",
+}
+"""RPCs that acd does not serve on purpose, with the reason."""
+
 BEFORE_A_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -63,12 +76,8 @@ def services_of(
 ) -> tuple[GeocubeServicer, AdminServicer]:
     """The services Geocube and Admin on a cube.
 
-    Args:
-        cube: the served cube.
-        consolidations: its consolidation jobs.
-        streams: limits concurrent streams; shared with the downloader.
-        data: folders and s3:// prefixes that may contain containers, in addition to the cube itself.
-        wake: called when a consolidation job has a step to do.
+    Containers may be in the cube, and below the folders and s3:// prefixes in `data`. `streams` is shared with the
+    downloader; `wake` is called when a consolidation job has a step to do.
     """
     cube = cube.confined(data)
     catalogue, managed = Catalogue(cube), Managed(cube.store, data)
@@ -83,7 +92,7 @@ def services_of(
         jobs,
         VersionCall(),
     )
-    return cast("GeocubeServicer", geocube), cast("AdminServicer", servicer("Admin", AdminCalls(catalogue, jobs)))
+    return cast("GeocubeServicer", geocube), cast("AdminServicer", servicer("Admin", AdminCalls(catalogue), jobs))
 
 
 def servicer(service: str, *parts: object) -> SimpleNamespace:
@@ -103,13 +112,9 @@ def _method(rpc: str, parts: tuple[object, ...]) -> Method:
             return whole
         plain: Callable[[Any], Any] | None = getattr(part, method_name(rpc), None)
         if plain is not None:
-            return _without_context(plain)
+            return lambda request, _: plain(request)
 
     def missing(_: Any, __: grpc.ServicerContext) -> Any:
-        raise not_served(f"acd does not serve {rpc}")
+        raise not_served(NOT_SERVED.get(rpc, f"acd does not serve {rpc}"))
 
     return missing
-
-
-def _without_context(plain: Callable[[Any], Any]) -> Method:
-    return lambda request, _: plain(request)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import grpc
@@ -30,11 +30,8 @@ class _Wait:
 class StallGuard:
     """Cancels calls that wait too long for their client.
 
-    gRPC blocks the thread of a call while it waits for the client; only cancelling the call frees the thread.
-
-    Args:
-        request_s: seconds within which a request must arrive.
-        stall_s: seconds within which a client must read a message of a stream.
+    gRPC blocks the thread of a call while it waits for the client; only cancelling the call frees the thread. A request
+    must arrive within `request_s` seconds; the client must read each message of a stream within `stall_s`.
     """
 
     def __init__(self, request_s: float, stall_s: float) -> None:
@@ -43,36 +40,27 @@ class StallGuard:
         self._waits: set[_Wait] = set()
         self._thread: threading.Thread | None = None
 
-    @contextmanager
-    def requesting(self, context: grpc.ServicerContext) -> Iterator[None]:
+    def requesting(self, context: grpc.ServicerContext) -> AbstractContextManager[None]:
         """Guard a block that waits for a request."""
-        wait = self._add(context, self.request_s)
-        try:
-            yield
-        finally:
-            self._remove(wait)
+        return self._guarded(context, self.request_s)
+
+    def sending(self, context: grpc.ServicerContext) -> AbstractContextManager[None]:
+        """Guard a block that waits until the client reads a message."""
+        return self._guarded(context, self.stall_s)
 
     @contextmanager
-    def sending(self, context: grpc.ServicerContext) -> Iterator[None]:
-        """Guard a block that waits until the client reads a message."""
-        wait = self._add(context, self.stall_s)
-        try:
-            yield
-        finally:
-            self._remove(wait)
-
-    def _add(self, context: grpc.ServicerContext, seconds: float) -> _Wait:
+    def _guarded(self, context: grpc.ServicerContext, seconds: float) -> Iterator[None]:
         wait = _Wait(context, time.monotonic(), seconds)
         with self._lock:
             self._waits.add(wait)
             if self._thread is None:  # the watcher runs only while calls wait
                 self._thread = threading.Thread(target=self._watch, name="stalled-calls", daemon=True)
                 self._thread.start()
-        return wait
-
-    def _remove(self, wait: _Wait) -> None:
-        with self._lock:
-            self._waits.discard(wait)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waits.discard(wait)
 
     def _watch(self) -> None:
         pause = min(LOOK_EVERY_S, self.request_s / 4, self.stall_s / 4)
@@ -81,7 +69,7 @@ class StallGuard:
             now = time.monotonic()
             with self._lock:
                 if not self._waits:
-                    self._thread = None
+                    self._thread = None  # under the lock, so a call that arrives now starts a new watcher
                     return
                 late = [wait for wait in self._waits if now - wait.since > wait.seconds]
                 self._waits.difference_update(late)

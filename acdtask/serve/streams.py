@@ -40,8 +40,8 @@ class StreamLimits(BaseModel):
 class Streams:
     """The streams of a server, shared by all services that send pixels."""
 
-    def __init__(self, limits: StreamLimits | None = None) -> None:
-        self.limits = limits or StreamLimits()
+    def __init__(self, limits: StreamLimits) -> None:
+        self.limits = limits
         self.turns = Turns(
             self.limits.streams,
             self.limits.waiting,
@@ -50,33 +50,13 @@ class Streams:
             activity="streams are running",
         )
 
-    @property
-    def running(self) -> int:
-        """Number of running streams."""
-        return self.turns.running
-
-    @property
-    def held(self) -> int:
-        """Memory reserved for the running streams, in bytes."""
-        return self.turns.held
-
-    @property
-    def waiting(self) -> int:
-        """Number of streams that wait for their turn."""
-        return self.turns.waiting
-
     def send(
         self, context: grpc.ServicerContext, size: int, messages: Callable[[], Iterator[MessageT]]
     ) -> Iterator[MessageT]:
         """Wait for a turn, then yield the messages until the client has all of them or leaves.
 
-        Args:
-            context: of the call.
-            size: maximum memory of the stream in bytes.
-            messages: starts the work.
-
-        Raises:
-            RefusalError: UNAVAILABLE if the stream did not get a turn in time, or too many streams are waiting.
+        The stream needs at most `size` bytes of memory. UNAVAILABLE if it did not get a turn in time, or too many
+        streams are waiting.
         """
         with self.turns.turn(context, size) as granted:
             if not granted:

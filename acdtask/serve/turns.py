@@ -87,13 +87,8 @@ class Turns:
     def turn(self, context: grpc.ServicerContext, size: int = 0) -> Iterator[bool]:
         """Wait for a turn and hold it while the block runs. Yields False if the client left while waiting.
 
-        Args:
-            context: of the call.
-            size: maximum memory of the call in bytes.
-
-        Raises:
-            RefusalError: UNAVAILABLE if the client, or all clients together, have too many calls, or if the call did
-                not get a turn in time.
+        The call needs at most `size` bytes of memory. UNAVAILABLE if the client, or all clients together, have too many
+        calls, or if the call did not get a turn in time.
         """
         ticket = self._join(context.peer(), size)
         try:

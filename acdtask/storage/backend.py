@@ -31,11 +31,8 @@ RETRY_SECONDS = 60
 class StoreBackend:
     """The part of `Store` that knows where the store is and opens it.
 
-    Args:
-        root: absolute path of a folder; None for S3.
-        bucket: bucket on S3.
-        prefix: prefix in the bucket.
-        roots: folders and s3:// prefixes below which files may be opened; None allows all.
+    A store is a folder (`root`, an absolute path), or a prefix of a bucket on S3. Without roots, files anywhere may be
+    opened.
     """
 
     def __init__(self, root: Path | None, bucket: str = "", prefix: str = "", roots: Roots | None = None) -> None:

@@ -41,8 +41,7 @@ HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 def s3_config() -> S3Config:
     """Options for obstore's S3Store in addition to those that it reads from the environment itself.
 
-    Raises:
-        AcdError: ENDPOINT_INVALID, STORE_CONFIG_INVALID.
+    ENDPOINT_INVALID, STORE_CONFIG_INVALID.
     """
     _check_plain()
     _check_unsigned()

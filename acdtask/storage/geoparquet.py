@@ -54,10 +54,8 @@ CRS84: dict[str, Any] = {
 def geo_metadata(geometries: Sequence[Any] | NDArray[Any], *, with_bbox: bool = True, **column: Any) -> dict[str, str]:
     """File metadata of a table whose `geometry` column is WKB in longitude and latitude.
 
-    Args:
-        geometries: shapely geometries of all rows; None for a row without one.
-        with_bbox: whether to add the bounding box of all geometries.
-        column: further members of the column's metadata, such as `orientation`.
+    Geometries are shapely's, None for a row without one. `with_bbox` adds the bounding box of all. `column` has further
+    members of the column's metadata, such as `orientation`.
 
     >>> geo = json.loads(geo_metadata([shapely.box(7, 50, 8, 51)])["geo"])
     >>> geo["columns"]["geometry"]["geometry_types"], geo["columns"]["geometry"]["bbox"]
@@ -86,13 +84,7 @@ def time_column(microseconds: Sequence[int | None] | NDArray[np.int64]) -> Array
 
 
 def encode_table(columns: Mapping[str, Array], metadata: Mapping[str, str], required: Collection[str] = ()) -> bytes:
-    """Encode columns as a Parquet file; the same columns give the same bytes.
-
-    Args:
-        columns: columns by name, in order.
-        metadata: metadata of the file.
-        required: names of the columns without nulls.
-    """
+    """Encode columns as a Parquet file; the same columns give the same bytes. `required` columns have no nulls."""
     schema = Schema([Field(name, column.type, nullable=name not in required) for name, column in columns.items()])
     table = Table.from_arrays(list(columns.values()), schema=schema)
     sink = io.BytesIO()

@@ -59,13 +59,7 @@ class ListedStore(StoreBackend):
 
         Files that are still being written are not listed.
         """
-        import obstore
-
-        if self._is_absent():
-            return []
-        with self.explained(prefix):
-            batches = obstore.list(self._backend(), prefix or None, chunk_size=PAGE)
-            keys = sorted(entry["path"] for batch in batches for entry in batch)
+        keys = sorted(entry.key for entry in self.entries(prefix))
         self._bucket_seen = True
         return keys
 

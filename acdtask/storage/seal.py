@@ -49,11 +49,7 @@ def is_sealed(data: bytes) -> bool:
 def unseal(data: bytes, where: str, code: ErrorCode = ErrorCode.CUBE_DAMAGED, fix: str | None = None) -> bytes:
     """Verify a sealed document and return it without its checksum.
 
-    Args:
-        data: the sealed document.
-        where: address of the document, for the error.
-        code: error to raise if the checksum is missing or wrong.
-        fix: remedy to show instead of the code's own.
+    If that is missing or wrong, raises the code, naming the document by its address and with the fix, if given.
 
     >>> unseal(seal(b'{"a": 1}'), "a.json")
     b'{"a": 1}'

@@ -55,10 +55,7 @@ class Web:
     def marks_beside(self, address: str, endings: Mapping[str, tuple[bytes, ...]]) -> dict[str, str]:
         """Fingerprints of a file's existing sidecar files, by ending; none for a signed address, valid for one file.
 
-        Args:
-            address: address of the file.
-            endings: endings of the sidecar files, each with the possible first bytes of such a file: some servers send
-                other content instead of 404.
+        Each ending comes with the possible first bytes of such a file: some servers send other content instead of 404.
         """
         if address in self.signed:
             return {}
@@ -90,13 +87,9 @@ class Web:
                     return None
                 file.seek(0)
                 file.truncate()
-                digest, size = hashlib.sha256(), 0
-                for piece in body(reply, address):
-                    size = within_bounds(size + len(piece), address)
-                    digest.update(piece)
-                    file.write(piece)
+                digest = _digest_of(reply, address, file)
                 file.flush()
-                return mark_of(reply, address) or f"{size} sha256:{digest.hexdigest()}"
+                return mark_of(reply, address) or digest
 
         return patiently(attempt)
 
@@ -107,11 +100,7 @@ class Web:
                 if whole is None or whole.status != OK:
                     raise AcdError(ErrorCode.WEB_UNREACHABLE, f"the server sends only a part of {address}")
                 return self._digest(whole, address)
-        digest, size = hashlib.sha256(), 0
-        for piece in body(reply, address):
-            size = within_bounds(size + len(piece), address)
-            digest.update(piece)
-        return f"{size} sha256:{digest.hexdigest()}"
+        return _digest_of(reply, address)
 
     def _mark_beside(self, address: str, starts: tuple[bytes, ...]) -> str | None:
         def attempt() -> str | None:
@@ -141,3 +130,14 @@ class Web:
         """Whether a document on the public internet lists this address of another origin, which must be public too."""
         document = self.named_by
         return is_web(document) and origin_of(document) != origin_of(address) and not leads_inside(document)
+
+
+def _digest_of(reply: Reply, address: str, file: IO[bytes] | None = None) -> str:
+    """Fingerprint of the bytes of a reply, which are also written to a file, if given."""
+    digest, size = hashlib.sha256(), 0
+    for piece in body(reply, address):
+        size = within_bounds(size + len(piece), address)
+        digest.update(piece)
+        if file is not None:
+            file.write(piece)
+    return f"{size} sha256:{digest.hexdigest()}"

@@ -23,8 +23,7 @@ HOST = re.compile(r"\.?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 def authorization_for(address: str) -> dict[str, str]:
     """Authorization header for a request; empty if there are no credentials. Without TLS, only for this machine.
 
-    Raises:
-        AcdError: WEB_CREDENTIALS if TLS is missing, or if the environment or the netrc file is invalid.
+    WEB_CREDENTIALS if TLS is missing, or if the environment or the netrc file is invalid.
     """
     host = host_of(address)
     token = _token_for(host)

@@ -35,13 +35,8 @@ _client = Client(connections=16)
 def get(address: str, headers: dict[str, str], *, public: bool = False) -> Iterator[Reply | None]:
     """Send a GET request. The reply has status 200, 206 or 416; None if the file is missing.
 
-    Args:
-        address: full address, with its query.
-        headers: headers of the request.
-        public: whether the server must be on the public internet, because a public document lists the address.
-
-    Raises:
-        AcdError: WEB_ADDRESS, WEB_DENIED, WEB_REDIRECTED, WEB_UNREACHABLE, WEB_CREDENTIALS.
+    If a public document lists the address, the server must be on the `public` internet. WEB_ADDRESS, WEB_DENIED,
+    WEB_REDIRECTED, WEB_UNREACHABLE, WEB_CREDENTIALS.
     """
     shown = without_query(address)
     policy = Policy(

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 import acdtask
 from acdtask import AcdError, ErrorCode
 from acdtask.change.detect import detect_monolithic
-from acdtask.change.profile import Detection
 from acdtask.change.steps.centring import Centring
 from acdtask.change.steps.smooth import Smooth
+from acdtask.change.thresholds import Detection
 
 SHAPE = (60, 80)
 TRANSFORM = (20.0, 0.0, 346640.0, 0.0, -20.0, 5655340.0)

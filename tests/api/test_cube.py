@@ -20,7 +20,11 @@ from acdtask import AcdError, ErrorCode
 from acdtask.cube.local.cube import LocalCube
 from acdtask.engine.processes import WorkerPool
 from acdtask.jobs.monitor.months import patches_of_image, read_images
-from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifest
+from acdtask.jobs.products import (
+    BaselineManifest,
+    ImageProduct,
+    MonitorManifest,
+)
 from acdtask.storage.store import Store
 from tests.jobs.chain import LAYOUT, SCENE, reference_end, run_chain, simulate
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from acdtask.change.detect import detect_in_tile, detect_monolithic
+from acdtask.change.methods import PROFILES, STANDARD, TUTORIAL
 from acdtask.change.moments import Moments
-from acdtask.change.profile import PROFILES, STANDARD, TUTORIAL, Detection
 from acdtask.change.seams import BLOB, join_fragments
+from acdtask.change.thresholds import Detection
 from acdtask.change.zscore import Quality
 from acdtask.errors import AcdError, ErrorCode
 from tests.change import reference as plain

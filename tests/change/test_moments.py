@@ -72,12 +72,12 @@ def test_the_widest_values_of_65535_images_do_not_overflow(dtype: str, low: int,
 
 
 def test_a_count_that_no_images_explain_is_refused() -> None:
-    one = Moments.of_images(np.ones((1, 1, 1), np.int16), None)
+    image = Moments.of_images(np.ones((1, 1, 1), np.int16), None)
     with pytest.raises(AcdError) as below:
-        (Moments.zeros((1, 1)) - one).mean()
+        (Moments.zeros((1, 1)) - image).mean()
     assert below.value.code is ErrorCode.BUG
     with pytest.raises(AcdError):
-        Moments(one.count * (MAX_COUNT + 1), one.total, one.total_of_squares).standard_deviation()
+        Moments(image.count * (MAX_COUNT + 1), image.total, image.total_of_squares).standard_deviation()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "uint64", "bool"])

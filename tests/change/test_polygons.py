@@ -132,7 +132,7 @@ def test_pieces_are_by_blob_and_survive_as_wkb() -> None:
     pieces = trace(blobs, (-4, 7))
     assert [piece.blob for piece in pieces] == [1, 2]
     back = [from_wkb(piece.polygon.wkb_hex) for piece in pieces]
-    assert all(one.wkb == other.polygon.wkb for one, other in zip(back, trace(blobs, (-4, 7)), strict=True))
+    assert all(polygon.wkb == outline.polygon.wkb for polygon, outline in zip(back, trace(blobs, (-4, 7)), strict=True))
     assert trace(np.zeros((2, 2), np.int32), (0, 0)) == []
 
 

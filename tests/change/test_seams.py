@@ -120,8 +120,8 @@ def test_two_pixels_that_meet_in_the_corner_of_four_tiles_join_only_if_both_are_
     tiles = grid(4, 4, 2)
     _, both = join(scene_of(mask, [first, second], min_area=1), tiles)
     assert both.blobs["area"].tolist() == [2]
-    _, one = join(scene_of(mask, [first], min_area=0), tiles)
-    assert one.blobs["area"].tolist() == [1]
+    _, single = join(scene_of(mask, [first], min_area=0), tiles)
+    assert single.blobs["area"].tolist() == [1]
 
 
 def test_the_end_of_a_row_does_not_touch_the_start_of_the_next() -> None:

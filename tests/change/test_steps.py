@@ -14,15 +14,16 @@ from scipy.ndimage import correlate1d
 
 from acdtask.change.detect import ImageChange, detect_against, detect_change, halo_before, measure, scene_of
 from acdtask.change.fragments import find_fragments
+from acdtask.change.methods import STANDARD, TUTORIAL, detection_for
 from acdtask.change.moments import Moments
 from acdtask.change.near_misses import Near
-from acdtask.change.profile import STANDARD, TUTORIAL, Detection, detection_for
 from acdtask.change.scene import BaselineArrays, Scene
 from acdtask.change.seams import join_fragments, join_near
 from acdtask.change.steps.centring import Centring
 from acdtask.change.steps.registry import STEPS, AllStepSettings, recorded_steps, steps_of
 from acdtask.change.steps.smooth import LARGEST, Smooth, gaussian_mean
 from acdtask.change.steps.step import Whole, halo_of, measuring
+from acdtask.change.thresholds import Detection
 from acdtask.change.zscore import Quality
 from acdtask.errors import AcdError, ErrorCode
 from tests.change.round_trip import crossed

@@ -15,7 +15,7 @@ import pytest
 import rasterio
 from rasterio.enums import ColorInterp
 
-from acdtask.change.profile import detection_for
+from acdtask.change.methods import detection_for
 from acdtask.cli.options import options_of
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.registry import JOBS, load_job

@@ -11,7 +11,7 @@ import pytest
 
 import acdtask
 import workflows
-from acdtask.change.profile import STANDARD, detection_for
+from acdtask.change.methods import STANDARD, detection_for
 from acdtask.jobs.monitor.settings import MonitorSettings
 
 FOLDERS = [Path(acdtask.__file__).parent, Path(workflows.__file__).parent]

@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the figures that tests have recorded."""
-    figures = [one for report in terminalreporter.getreports("passed") for one in report.user_properties]
+    figures = [figure for report in terminalreporter.getreports("passed") for figure in report.user_properties]
     for name, value in dict(figures).items():
         terminalreporter.write_line(f"{name}: {value}")
 

@@ -65,8 +65,8 @@ def with_faults(template: dict[str, Any], folder: str = FOLDER) -> dict[str, Any
     spec = changed["spec"]
     if folder == FOLDER:
         spec.setdefault("volumes", []).append({"name": VOLUME, "configMap": {"name": CONFIG_MAP}})
-    for one in spec["templates"]:
-        container = one.get("container")
+    for pod in spec["templates"]:
+        container = pod.get("container")
         if container is None:
             continue
         container["env"] += [{"name": "PYTHONPATH", "value": folder}, {"name": "ACD_ATTEMPT", "value": "{{retries}}"}]

@@ -72,7 +72,7 @@ def ended(place: Place, known: set[str]) -> Workflow:
 def plan_of(place: Place, workflow: Workflow) -> dict[str, int]:
     """What the plan of the monitor said it would cost."""
     artifacts = workflow.nodes["all.plan"]["outputs"]["artifacts"]
-    (key,) = (one["s3"]["key"] for one in artifacts if one["name"] == "monitor-plan-json")
+    (key,) = (artifact["s3"]["key"] for artifact in artifacts if artifact["name"] == "monitor-plan-json")
     estimate: dict[str, int] = json.loads(place.bucket.get(key))["estimate"]
     return estimate
 

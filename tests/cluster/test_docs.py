@@ -93,7 +93,7 @@ def the_first_run_is_done(walk: Walk) -> None:
 
 
 def artifacts(node: dict[str, Any]) -> set[str]:
-    return {one["name"] for one in node["outputs"]["artifacts"]}
+    return {artifact["name"] for artifact in node["outputs"]["artifacts"]}
 
 
 def logs_of_what_succeeded_go(walk: Walk) -> None:
@@ -148,7 +148,7 @@ def only_other_dates_are_added(walk: Walk) -> None:
 def nothing_was_left_out(walk: Walk) -> None:
     before = dates(walk)
     workflow = walk.place.get("workflow", walk.ended().name)
-    given = {one["name"]: one["value"] for one in workflow["spec"]["arguments"]["parameters"]}
+    given = {parameter["name"]: parameter["value"] for parameter in workflow["spec"]["arguments"]["parameters"]}
     assert given["quarantine"] == "2"
     assert dates(walk) == before
 
@@ -306,7 +306,7 @@ def walk(surroundings: Surroundings, tmp_path: Path) -> Iterator[Walk]:
     theirs.update(image=ours["image"], objectStore=ours["objectStore"], resources=ours["resources"])
     theirs["monitors"][0]["settings"]["ingest-source"] = walk.place.inbox
     theirs["monitors"][0]["schedules"] = [
-        out_of_the_way(one, datetime.now(UTC)) for one in theirs["monitors"][0]["schedules"]
+        out_of_the_way(schedule, datetime.now(UTC)) for schedule in theirs["monitors"][0]["schedules"]
     ]
     theirs["tidy"] = {"suspend": True}  # it starts by hand alone, whatever the day of the test
     walk.write_values()
@@ -317,14 +317,14 @@ def walk(surroundings: Surroundings, tmp_path: Path) -> Iterator[Walk]:
 
 def values_of_the_page() -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load(
-        next(one.body for one in blocks_of(text_of(PAGE)) if one.file == "values.yaml")
+        next(block.body for block in blocks_of(text_of(PAGE)) if block.file == "values.yaml")
     )
     return found
 
 
 def make_room(walk: Walk) -> None:
     """An earlier test's namespace is removed; one of someone else is not touched."""
-    there = {one["metadata"]["name"]: one["metadata"] for one in walk.place.get("namespaces")["items"]}
+    there = {space["metadata"]["name"]: space["metadata"] for space in walk.place.get("namespaces")["items"]}
     if "acd" in there:
         assert "acd-tests" in there["acd"].get("labels", {}), "there is a namespace acd, and it is not of these tests"
         call("kubectl", "delete", "namespace", "acd", seconds=300)

@@ -115,7 +115,7 @@ class Memory:
 
     def _now(self) -> int:
         asked = [("kubectl", "get", "--raw", f"/api/v1/nodes/{node[5:]}/proxy/stats/summary") for node in self._nodes]
-        pods = [pod for one in asked for pod in json.loads(call(*one))["pods"]]
+        pods = [pod for command in asked for pod in json.loads(call(*command))["pods"]]
         held = [pod.get("memory", {}).get("workingSetBytes", 0) for pod in pods if self._is_controller(pod)]
         return max(held, default=0)
 

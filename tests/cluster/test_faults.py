@@ -39,7 +39,7 @@ def test_a_pod_that_is_killed_for_want_of_memory_gets_more(
     prepared(place, scene, tmp_path, [Fault(SHARD, attempts=(0, 1, 2, 3), memory=320)])
     workflow = place.ended(ingest(place, memory_mib="300"))
     assert workflow.phase == "Succeeded", workflow.why()
-    assert [one.exit_code for one in workflow.attempts(NODE)] == ["137", "0"]
+    assert [attempt.exit_code for attempt in workflow.attempts(NODE)] == ["137", "0"]
     assert "OOMKilled" in workflow.attempts(NODE)[0].message
     assert digests(place.download(tmp_path / "cube")) == ingested
 
@@ -90,7 +90,7 @@ def test_an_aoi_that_is_not_there_ends_the_workflow_at_its_plan(
     prepared(place, scene, tmp_path, [])
     workflow = place.ended(ingest(place, aoi="bonn"))
     assert workflow.phase == "Failed"
-    assert [one.exit_code for one in workflow.attempts("ingest.plan")] == ["78"]
+    assert [attempt.exit_code for attempt in workflow.attempts("ingest.plan")] == ["78"]
     assert until(
         lambda: (
             "ACD-110"

@@ -36,7 +36,7 @@ BETWEEN_WAVES = 2
 
 def document(file: str) -> Json:
     """The document of the page that has this file name."""
-    (found,) = (yaml.safe_load(one.body) for one in blocks_of(text_of(PAGE)) if one.file == file)
+    (found,) = (yaml.safe_load(block.body) for block in blocks_of(text_of(PAGE)) if block.file == file)
     return dict(found)
 
 
@@ -56,10 +56,10 @@ def test_the_documents_are_what_the_real_definitions_ask_for(new_place: NewPlace
     place = new_place("gitops-crds")
     documents = [document(f"{name}.yaml") for name in ("application", "gitrepository", "helmrelease")]
     with installed(definitions):
-        for one in documents:
-            one["metadata"]["namespace"] = place.namespace
-            place.kubectl(*STRICTLY, stdin=json.dumps(one))
-            refused = {**one, "spec": {**one["spec"], "automatd": True}}
+        for resource in documents:
+            resource["metadata"]["namespace"] = place.namespace
+            place.kubectl(*STRICTLY, stdin=json.dumps(resource))
+            refused = {**resource, "spec": {**resource["spec"], "automatd": True}}
             with pytest.raises(AssertionError, match=r'unknown field "spec\.automatd"'):
                 place.kubectl(*STRICTLY, stdin=json.dumps(refused))
     release, repository = documents[2], documents[1]
@@ -118,7 +118,7 @@ def values_of_the_application(place: Place) -> Json:
     values.update(image=ours["image"], objectStore=ours["objectStore"], resources=ours["resources"])
     monitor = values["monitors"][0]
     monitor["settings"]["ingest-source"] = place.inbox
-    monitor["schedules"] = [out_of_the_way(one, datetime.now(UTC)) for one in monitor["schedules"]]
+    monitor["schedules"] = [out_of_the_way(schedule, datetime.now(UTC)) for schedule in monitor["schedules"]]
     return values
 
 
@@ -128,7 +128,7 @@ def the_areas_are_applied(place: Place, folder: Path) -> None:
     areas.mkdir()
     kustomization = {**document("kustomization.yaml"), "namespace": place.namespace}
     (areas / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-    aoi = next(yaml.safe_load(one.body) for one in blocks_of(text_of("docs/how-to/kubernetes.md")) if one.file)
+    aoi = next(yaml.safe_load(block.body) for block in blocks_of(text_of("docs/how-to/kubernetes.md")) if block.file)
     (areas / "koln.json").write_text(json.dumps(aoi["monitors"][0]["aoi"]))
     printed, applied = (
         subprocess.run(["bash", "-euc", command], cwd=folder, capture_output=True, text=True, check=True, timeout=120)
@@ -182,7 +182,7 @@ def sync(place: Place, values: Json, folder: Path) -> None:
     """Run the hooks, apply wave by wave, and remove what is no longer there."""
     assert presync(place, values, folder) == ""
     objects = rendered(place, values, folder)
-    first = [one for one in objects if WAVE not in one["metadata"].get("annotations", {})]
+    first = [item for item in objects if WAVE not in item["metadata"].get("annotations", {})]
     apply(place, *APPLY, objects=labelled(place, first))
     time.sleep(BETWEEN_WAVES)
     apply(place, *APPLY, "--applyset=acd", "--prune", objects=objects)
@@ -196,8 +196,8 @@ def labelled(place: Place, objects: list[Json]) -> list[Json]:
     digest = hashlib.sha256(f"acd.{place.namespace}.Secret.".encode()).digest()
     label = {"applyset.kubernetes.io/part-of": f"applyset-{base64.urlsafe_b64encode(digest).decode().rstrip('=')}-v1"}
     made: list[Json] = json.loads(json.dumps(objects))
-    for one in made:
-        one["metadata"]["labels"].update(label)
+    for copy in made:
+        copy["metadata"]["labels"].update(label)
     return made
 
 
@@ -231,9 +231,9 @@ def the_schedule_is_heeded_at_once(place: Place) -> None:
 def resource_versions(place: Place) -> dict[tuple[str, str], str]:
     kinds = ("workflowtemplates", "cronworkflows", "configmaps", "serviceaccounts", "roles", "rolebindings")
     return {
-        (kind, one["metadata"]["name"]): one["metadata"]["resourceVersion"]
+        (kind, item["metadata"]["name"]): item["metadata"]["resourceVersion"]
         for kind in kinds
-        for one in place.get(kind)["items"]
+        for item in place.get(kind)["items"]
     }
 
 

@@ -68,6 +68,6 @@ def test_a_fault_ends_as_in_the_runner(new_place: NewPlace, scene: Path, tmp_pat
     assert has_faults({"spec": workflow.spec}), "Argo ran the template of before"
     assert workflow.phase == expected.phase == phase, workflow.why()
     assert workflow.outcome() == outcome(expected)
-    assert [one.exit_code for one in workflow.attempts(NODE)] == exit_codes
-    assert [str(one.exit_code) for one in expected.node(NODE).attempts] == exit_codes
+    assert [attempt.exit_code for attempt in workflow.attempts(NODE)] == exit_codes
+    assert [str(attempt.exit_code) for attempt in expected.node(NODE).attempts] == exit_codes
     assert digests(place.download(tmp_path / "cube")) == digests(tmp_path / "here" / "cube")

@@ -51,7 +51,7 @@ def told(*arguments: str, given: str | None = None) -> str:
 def crd_schema(kind: str) -> Object:
     """The schema of the served version of a CRD; a CRD that checks nothing is refused."""
     crd = json.loads(told("get", "crd", CRDS[kind], "-o", "json"))
-    (version,) = [one for one in crd["spec"]["versions"] if one["name"] == "v1alpha1"]
+    (version,) = [version for version in crd["spec"]["versions"] if version["name"] == "v1alpha1"]
     schema: Object = version["schema"]["openAPIV3Schema"]
     require_full(schema, kind)
     return schema
@@ -135,8 +135,8 @@ def test_the_crd_has_every_field_of_a_template(file: Any) -> None:
 @pytest.mark.parametrize("kind", sorted(CRDS))
 def test_the_crd_has_every_field_that_the_chart_adds(kind: str, name: str) -> None:
     schema = crd_schema(kind)
-    for one in of_kind(objects(chart(name)), kind):
-        assert list(unknown_to_schema({"spec": one["spec"]}, schema)) == [], one["metadata"]["name"]
+    for document in of_kind(objects(chart(name)), kind):
+        assert list(unknown_to_schema({"spec": document["spec"]}, schema)) == [], document["metadata"]["name"]
 
 
 Place = Callable[[Any], Any]
@@ -172,10 +172,9 @@ def test_a_minimal_crd_is_refused() -> None:
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_every_object_is_valid_by_the_servers_schemas(name: str) -> None:
     rendered = objects(chart(name))
-    assert {"WorkflowTemplate", "Pod"} <= {one["kind"] for one in rendered}
-    assert {f"{one['kind']}/{one['metadata']['name']}": checked_by_openapi(one) for one in rendered} == {
-        f"{one['kind']}/{one['metadata']['name']}": [] for one in rendered
-    }
+    assert {"WorkflowTemplate", "Pod"} <= {document["kind"] for document in rendered}
+    named = {f"{document['kind']}/{document['metadata']['name']}": document for document in rendered}
+    assert {name: checked_by_openapi(document) for name, document in named.items()} == {key: [] for key in named}
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def done(place: Place, given: dict[str, str]) -> Workflow:
 
 def ways(workflow: Workflow) -> dict[str, str]:
     """What the pod said of each job."""
-    outputs = {one["name"]: one["value"] for one in workflow.nodes[ONE_POD]["outputs"]["parameters"]}
+    outputs = {output["name"]: output["value"] for output in workflow.nodes[ONE_POD]["outputs"]["parameters"]}
     return {job: outputs[f"{job}-way"] for job in JOBS}
 
 

@@ -139,9 +139,9 @@ class Workflow:
     def why(self) -> str:
         """The messages of all nodes that did not go well, and how all pods ended."""
         bad = [
-            f"{name}: {one['phase']} {one.get('message', '')}"
-            for name, one in self.nodes.items()
-            if one["phase"] in {"Failed", "Error"}
+            f"{name}: {node['phase']} {node.get('message', '')}"
+            for name, node in self.nodes.items()
+            if node["phase"] in {"Failed", "Error"}
         ]
         return "\n".join((f"{self.name} {self.phase}: {self.message}", *bad, str(self.outcome())))
 
@@ -372,7 +372,7 @@ class Place:
             for pod in self.get("pods", "--selector", f"workflows.argoproj.io/workflow={workflow}")["items"]:
                 name = pod["metadata"]["annotations"].get("workflows.argoproj.io/node-name", "")
                 states = pod["status"].get("containerStatuses", [])
-                runs = any(one["name"] == "main" and "running" in one["state"] for one in states)
+                runs = any(state["name"] == "main" and "running" in state["state"] for state in states)
                 if name.partition(".")[2] == node and runs:
                     return str(pod["metadata"]["name"])
             return None

@@ -74,7 +74,7 @@ class Walk:
 
     def names(self, kind: str) -> set[str]:
         """The names of the objects of a kind."""
-        return {one["metadata"]["name"] for one in self.place.get(kind)["items"]}
+        return {resource["metadata"]["name"] for resource in self.place.get(kind)["items"]}
 
     def ended(self) -> Workflow:
         """The newest workflow, when it has ended; it has to succeed."""
@@ -92,7 +92,7 @@ class Walk:
 def keys_of(page: str) -> list[Key]:
     """Every command of the blocks `sh` of a page, in its order."""
     blocks = blocks_of(text_of(page))
-    return [(one.heading, command) for one in blocks if one.kind == "sh" for command in one.commands]
+    return [(block.heading, command) for block in blocks if block.kind == "sh" for command in block.commands]
 
 
 def out_of_the_way(schedule: str, now: datetime) -> str:

@@ -11,10 +11,10 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from acdtask.cube.model import Dataset, Instance, Record, Slice, Variable
-from acdtask.raster.cog import write_cog
 from acdtask.raster.data_format import DataFormat, Pixels
 from acdtask.raster.grid import Grid
 from acdtask.storage.store import Store
+from tests.raster.cogs import write_cog
 
 COHERENCE = Variable(name="CoherenceVV", dformat=DataFormat(dtype="int16", nodata=-1, min=0, max=1000), scale=0.001)
 MASTER = Instance(variable="CoherenceVV", name="master")

@@ -306,19 +306,18 @@ def test_tasks_are_parsed_from_the_log() -> None:
         REPORTED.format(status="Successful", task="elsewhere", reason=""),
     ]
     found = tasks_of(log)
-    states = [found.cells[f"8/-{n}"].state for n in range(4)]
+    states = [found[f"8/-{n}"].state for n in range(4)]
     assert states == [TaskState.DONE, TaskState.FAILED, TaskState.DONE, TaskState.PREPARED]
-    assert found.cells["8/-1"].reason == "GDAL 4: no such file (404)"
-    assert (found.cells["8/-0"].records, found.cells["8/-0"].datasets) == (60, 61)
-    assert found.others == {"elsewhere": TaskState.DONE}
-    assert found.count(TaskState.DONE) == 2
+    assert found["8/-1"].reason == "GDAL 4: no such file (404)"
+    assert (found["8/-0"].records, found["8/-0"].datasets) == (60, 61)
+    assert len(found) == 4
 
 
 @settings(deadline=None)
 @given(st.lists(st.text() | st.sampled_from(["Cell:", "Cell:8/1 in other words", "status TaskOdd (id:a)", "(id:"])))
 def test_unknown_lines_do_not_break_the_parser(log: list[str]) -> None:
     found = tasks_of(log)
-    assert set(found.cells) >= {"8/1"} & set(" ".join(log).replace("Cell:", "").split())
+    assert set(found) >= {"8/1"} & set(" ".join(log).replace("Cell:", "").split())
     assert last_error(log) == ""
 
 

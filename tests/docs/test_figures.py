@@ -11,7 +11,7 @@ import pytest
 import rasterio
 
 from acdtask.change.detect import detect_monolithic
-from acdtask.change.profile import Detection
+from acdtask.change.thresholds import Detection
 from tests.docs.pages import text_of
 
 pytestmark = pytest.mark.realdata

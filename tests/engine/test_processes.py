@@ -142,9 +142,9 @@ def test_items_run_in_children_that_serve_several_rounds() -> None:
 
 
 def test_one_worker_is_a_child_and_none_is_this_process() -> None:
-    with WorkerPool(1) as one, WorkerPool(0) as none:
+    with WorkerPool(1) as single, WorkerPool(0) as none:
         assert {pid for _, pid in none.map_unordered(who, [1])} == {os.getpid()}
-        assert os.getpid() not in {pid for _, pid in one.map_unordered(who, [1])}
+        assert os.getpid() not in {pid for _, pid in single.map_unordered(who, [1])}
 
 
 def test_libraries_in_a_worker_have_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,13 +30,13 @@ from acdtask.engine.stages import gather_round, gathered_rounds, make_plan, open
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.codec import encode
 from acdtask.jobs.contract import Plan, Site
-from acdtask.raster.cog import write_cog
 from acdtask.raster.data_format import DataFormat
 from acdtask.raster.grid import Grid
-from acdtask.raster.source_files import read_strips
+from acdtask.raster.source_files import Masks, read_masked_strips
 from acdtask.storage.store import Store
 from acdtask.storage.traffic import Traffic, traffic_so_far
 from tests.engine.letters import LettersJob, LettersSettings, Written
+from tests.raster.cogs import write_cog
 
 RUN = "6c5d3f6e-0000-4000-8000-000000000001"
 
@@ -200,7 +200,7 @@ class TestTraffic:
         pixels = np.arange(64 * 64, dtype=np.int16).reshape(1, 64, 64)
         written = self.moved(lambda: write_cog(store, "a.tif", pixels, self.grid, nodata=-1))
         assert written == Traffic(bytes_written=(tmp_path / "a.tif").stat().st_size)
-        read = self.moved(lambda: list(read_strips(store, str(tmp_path / "a.tif"), 1)))
+        read = self.moved(lambda: list(read_masked_strips(store, str(tmp_path / "a.tif"), 1, Masks())))
         assert read == Traffic(pixel_bytes_read=64 * 64 * 2)
 
     def test_a_zarr_array_counts_its_chunks_too(self, tmp_path: Path) -> None:

@@ -10,18 +10,21 @@ import pytest
 
 from acdtask.engine.chain import END, advance
 from acdtask.engine.run_summary import record_of_this_run
-from acdtask.engine.small_work import ALWAYS_PODS, Budget, JobOutcome, Way, do_or_hand_over
+from acdtask.engine.small_work import Budget, JobOutcome, Way, do_or_hand_over
 from acdtask.engine.stages import open_site
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Estimate, Job, Site
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.jobs.monitor.job import MonitorJob
+from acdtask.jobs.monitor.settings import MonitorSettings
 from tests.engine.test_pod import acdtask
 from tests.jobs.chain import digests
 from tests.jobs.rasters import good_pixels, write_tiff
+from tests.jobs.small_site import LAYOUT, baseline, ends, make_cube, monitor, steady
 
-PLENTY = Budget(600, 2048)
-FILES = 3
+PLENTY, ALWAYS_PODS = Budget(600, 2048), Budget(0, 0)
+FILES, REFERENCE = 3, 5
 
 
 @pytest.fixture
@@ -204,3 +207,16 @@ def test_a_plan_that_no_workflow_can_carry_is_done_here_if_it_is_small(
         do_or_hand_over(IngestJob(), settings, site, ALWAYS_PODS, tmp_path / "out")
     assert caught.value.code is ErrorCode.PLAN_TOO_LARGE
     assert do_or_hand_over(IngestJob(), settings, site, PLENTY, tmp_path / "out").way is Way.HERE
+
+
+def test_a_plan_that_only_publishes_needs_no_pod(tmp_path: Path) -> None:
+    cube = make_cube(tmp_path, REFERENCE + 1, steady(REFERENCE))
+    baseline(cube, end=ends(REFERENCE - 1))
+    for high in (3.0, 4.0):
+        monitor(cube, high=high, min_count=REFERENCE)
+    settings = MonitorSettings(aoi=str(tmp_path / "aoi.json"), layout=LAYOUT, high=3.0, min_count=REFERENCE)
+    step = do_or_hand_over(MonitorJob(), settings, open_site(str(cube)), ALWAYS_PODS, tmp_path / "out")
+    assert (step.way, step.plan.units, step.plan.shards) == (Way.HERE, 0, 1)
+    assert read(tmp_path / "out")["shards"] == "[]"
+    again = do_or_hand_over(MonitorJob(), settings, open_site(str(cube)), ALWAYS_PODS, tmp_path / "again")
+    assert again.way is Way.NOTHING

@@ -102,7 +102,8 @@ def test_everything_else_is_as_it_was_rendered(name: str, render: Render) -> Non
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_versioned_name_is_another_name_of_the_same_template(name: str, render: Render) -> None:
-    emitted = {one["metadata"]["name"]: one for one in of_kind(render(example(name)), "WorkflowTemplate")}
+    templates = of_kind(render(example(name)), "WorkflowTemplate")
+    emitted = {template["metadata"]["name"]: template for template in templates}
     for path in (CHART / "files").glob("*.yaml"):
         stable, versioned = emitted[path.stem], emitted[f"{path.stem}-{__version__.replace('.', '-')}"]
         assert versioned["metadata"].pop("name") == f"{stable['metadata'].pop('name')}-0-1-0"
@@ -115,7 +116,7 @@ def test_the_versioned_name_follows_the_version_and_is_one_that_kubernetes_takes
         path.write_text(path.read_text().replace(f"version: {__version__}\n", "version: 1.2.3RC1+local\n"))
     rendered = helm("template", "acd", str(chart), "--values", str(VALUES / "minimal.yaml"))
     assert rendered.returncode == 0, rendered.stderr
-    names = [one["metadata"]["name"] for one in of_kind(objects(rendered.stdout), "WorkflowTemplate")]
+    names = [template["metadata"]["name"] for template in of_kind(objects(rendered.stdout), "WorkflowTemplate")]
     stable = [path.stem for path in (CHART / "files").glob("*.yaml")]
     assert sorted(names) == sorted([*stable, *(f"{name}-1-2-3rc1-local" for name in stable)])
 

@@ -169,7 +169,7 @@ def test_acdtask_imports_nothing_that_the_image_lacks() -> None:
 
 
 def test_matching_files_are_removed_and_links_are_not_followed(tmp_path: Path) -> None:
-    for name in ("a/tests/one.py", "a/kept.py", "b/tests/deep/two.py", "outside/three.py"):
+    for name in ("a/tests/first.py", "a/kept.py", "b/tests/deep/two.py", "outside/three.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "a" / "b").mkdir()

@@ -208,11 +208,11 @@ def test_an_aoi_is_needed() -> None:
 
 
 def test_how_long_to_wait_is_no_part_of_what_comes_out() -> None:
-    one = IngestSettings(source="geocube-ingester", aoi=payload())
+    patient = IngestSettings(source="geocube-ingester", aoi=payload())
     other = IngestSettings(
         source="geocube-ingester", aoi=payload(), wait_minutes=5, post_again=True, accept_failed=True
     )
-    assert one.science() == other.science()
+    assert patient.science() == other.science()
 
 
 def test_a_monitor_on_a_schedule_waits_for_the_ingester_and_goes_on(

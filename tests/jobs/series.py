@@ -18,10 +18,15 @@ from acdtask.errors import ErrorCode
 from acdtask.jobs.contract import Plan
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.jobs.manifests import find_manifest
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.months import read_images
 from acdtask.jobs.monitor.settings import MonitorSettings
-from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifest, find_manifest
+from acdtask.jobs.products import (
+    BaselineManifest,
+    ImageProduct,
+    MonitorManifest,
+)
 from acdtask.notify.event import FinishedRun, attributes_of, message_of
 from acdtask.storage.store import Store
 from tests.jobs.small_site import LAYOUT, baseline, ends, make_cube, monitor, run, steady, write_images

@@ -26,7 +26,7 @@ from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.months import read_images, read_month_patches
 from acdtask.jobs.monitor.settings import MonitorSettings
-from acdtask.jobs.patches import read_patches
+from acdtask.jobs.patch_files import read_patches
 from acdtask.jobs.products import ImageProduct, MonitorManifest
 from acdtask.jobs.report.job import ReportJob, ReportSettings
 from acdtask.storage.store import Store

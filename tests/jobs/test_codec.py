@@ -56,14 +56,14 @@ def table() -> FragmentTable:
     return find_fragments(evidence, low=1.0, high=3.0, min_area=3, origin=(-7, 12)).table
 
 
-def assert_same(one: Tile, other: Tile) -> None:
-    assert (one.label, one.counts) == (other.label, other.counts)
-    assert one.dformat is not None
+def assert_same(tile: Tile, other: Tile) -> None:
+    assert (tile.label, tile.counts) == (other.label, other.counts)
+    assert tile.dformat is not None
     assert other.dformat is not None
-    assert one.dformat.nodata is not None
-    assert np.isnan(one.dformat.nodata)
-    assert one.dformat.model_dump_json() == other.dformat.model_dump_json()
-    for left, right in zip([one.mask, one.rows, *one.wholes], [other.mask, other.rows, *other.wholes], strict=True):
+    assert tile.dformat.nodata is not None
+    assert np.isnan(tile.dformat.nodata)
+    assert tile.dformat.model_dump_json() == other.dformat.model_dump_json()
+    for left, right in zip([tile.mask, tile.rows, *tile.wholes], [other.mask, other.rows, *other.wholes], strict=True):
         assert left.dtype == right.dtype
         np.testing.assert_array_equal(left, right)
 

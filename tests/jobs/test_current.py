@@ -24,10 +24,11 @@ from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.consolidate.job import ConsolidateJob
 from acdtask.jobs.consolidate.settings import ConsolidateSettings
+from acdtask.jobs.manifests import find_manifest
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.months import read_month_patches
 from acdtask.jobs.monitor.settings import MonitorSettings
-from acdtask.jobs.products import BaselineManifest, MonitorManifest, find_manifest
+from acdtask.jobs.products import BaselineManifest, MonitorManifest
 from acdtask.jobs.report.job import ReportJob, ReportSettings
 from acdtask.storage.store import Store
 from tests.jobs.chain import digests

@@ -229,11 +229,11 @@ def test_a_pod_that_comes_back_days_later_changes_nothing(tmp_path: Path) -> Non
     for day in range(4, 8):
         bring(address, [day])
         consolidate(address)
-    before = sorted(copies(address), key=lambda one: one.record_id)
+    before = sorted(copies(address), key=lambda copy: copy.record_id)
     heads = sorted(Path(address, "index/heads").iterdir())
     shutil.rmtree(Path(address, "runs/consolidate", late.plan_id, "write"))
     done(load_plan(ConsolidateJob(), late.plan_id, open_site(address)), address)
-    assert sorted(copies(address), key=lambda one: one.record_id) == before
+    assert sorted(copies(address), key=lambda copy: copy.record_id) == before
     assert sorted(Path(address, "index/heads").iterdir()) == heads
 
 

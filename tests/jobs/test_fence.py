@@ -28,10 +28,15 @@ from acdtask.jobs.contract import Draft, Plan, Site
 from acdtask.jobs.fence import Fence, newest_token, take_token
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.jobs.manifests import (
+    NumberedChain,
+    find_manifest,
+    point_latest,
+)
 from acdtask.jobs.monitor.content import MonitorContent, MonitorWork
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
-from acdtask.jobs.products import MonitorManifest, NumberedChain, find_manifest, point_latest
+from acdtask.jobs.products import MonitorManifest
 from acdtask.raster.grid import Layout, RegularGrid
 from acdtask.storage.store import Store
 from tests.jobs.chain import LAYOUT, SCENE, Chain, digests, reference_end, run_chain, simulate
@@ -190,10 +195,10 @@ def test_in_no_order_does_an_older_plan_replace_what_a_newer_one_published(publi
         for name in ("a", "b", "c"):
             tokens = [token_of[version[name]] for version in history if name in version]
             assert tokens == sorted(tokens), (name, history)
-        for one, end in zip(publishers, ends, strict=True):
+        for publisher, end in zip(publishers, ends, strict=True):
             assert end in {"done", "PLAN_OVERTAKEN"}
             if end == "done":
-                assert any(one.images.items() <= state.items() for state in history)
+                assert any(publisher.images.items() <= state.items() for state in history)
         assert ends[-1] == "done", "the newest is never refused"
         pointers = [int(json.loads(body)["latest"].removeprefix("by-")) for body in versions(content, "name.latest")]
         assert pointers == sorted(pointers)

@@ -72,7 +72,7 @@ def copies(cube: Path) -> Iterator[Any]:
     variable = opened.variable("CoherenceVV")
     datasets = [dataset for dataset in opened.datasets("CoherenceVV", "master") if dataset.is_copy]
     labels = {record: number for number, record in enumerate(dict.fromkeys(dataset.record_id for dataset in datasets))}
-    for dataset in sorted(datasets, key=lambda one: (labels[one.record_id], one.cell)):
+    for dataset in sorted(datasets, key=lambda copy: (labels[copy.record_id], copy.cell)):
         yield opened.read(dataset.grid, [Slice(label="", datasets=(dataset,))], variable)
 
 

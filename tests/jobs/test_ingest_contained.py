@@ -91,6 +91,22 @@ def test_a_file_beside_a_raster_leads_nowhere(outside: Path, tmp_path: Path, suf
     assert not list((tmp_path / "cube").rglob("*.tif"))
 
 
+def test_a_mask_file_without_a_place_as_gdal_writes_it_is_used_without_a_word(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / f"source/{NAME}.tif", good_pixels(1, SIZE))
+    valid = np.ones((SIZE, SIZE), bool)
+    valid[0] = False
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as raster:
+        raster.write_mask(valid)
+    with pytest.warns(rasterio.errors.NotGeoreferencedWarning), rasterio.open(f"{path}.msk") as mask:
+        assert mask.transform.is_identity
+    done = ingest(tmp_path, "--source", str(tmp_path / "source"))
+    assert done.returncode == 0, done.stderr
+    assert "eoreference" not in done.stdout + done.stderr
+    (stored,) = (tmp_path / "cube").rglob("*.tif")
+    with rasterio.open(stored) as raster:
+        np.testing.assert_array_equal(raster.read(1) != raster.nodata, valid)
+
+
 def test_a_vrt_of_a_stac_item_is_ingested_if_it_stays_below_the_document(outside: Path, tmp_path: Path) -> None:
     write_tiff(tmp_path / "source/a.tif", good_pixels(1, SIZE))
     vrt = mosaic_vrt("a.tif", SIZE, SIZE, relative=True, dtype="Float32")

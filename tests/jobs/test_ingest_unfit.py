@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,16 @@ from acdtask.jobs.ingest.quarantined import left_out_of
 from acdtask.jobs.ingest.settings import IngestSettings
 from tests.jobs.rasters import good_pixels, write_tiff
 from tests.jobs.unusual_rasters import NAME, ingest, stored, write_item, write_mask_beside, write_odd
+
+AOI = json.dumps(
+    {
+        "type": "Polygon",
+        "coordinates": [[[6, 51], [7, 51], [7, 52], [6, 52], [6, 51]]],
+        "name": "somewhere",
+        "start_time": "2021-01-01T00:00:00Z",
+        "end_time": "2021-12-31T00:00:00Z",
+    }
+)
 
 
 def name_of(day: int) -> str:
@@ -138,6 +149,20 @@ def test_a_source_of_bad_files_alone_says_that_no_file_can_be_used(tmp_path: Pat
     outcome = ingest(tmp_path / "cube", tmp_path / "in", quarantine=1)
     assert outcome.lines[0] == "nothing to do: no file can be used"
     assert NAME in outcome.lines[-1]
+
+
+@pytest.mark.parametrize("option", ["make_layout", "aoi"])
+def test_the_error_of_a_source_of_bad_files_alone_is_that_of_the_files(option: str, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    html(tmp_path / "in" / NAME)
+    (tmp_path / "aoi.json").write_text(AOI)
+    given: dict[str, Any] = (
+        {"make_layout": "images"} if option == "make_layout" else {"aoi": str(tmp_path / "aoi.json")}
+    )
+    with pytest.raises(AcdError, match=NAME) as raised:
+        ingest(tmp_path / "cube", tmp_path / "in", **given)
+    assert raised.value.code is ErrorCode.INPUT_UNREADABLE
+    assert ingest(tmp_path / "cube", tmp_path / "in", quarantine=1, **given).plan.nothing_to_do == "no file can be used"
 
 
 def test_the_budget_is_one_for_headers_and_pixels(source: Path, tmp_path: Path) -> None:

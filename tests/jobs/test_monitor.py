@@ -22,7 +22,7 @@ from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.months import read_images, read_month_patches
 from acdtask.jobs.monitor.settings import MonitorSettings
-from acdtask.jobs.patches import LocatedPatch
+from acdtask.jobs.patch_files import LocatedPatch
 from acdtask.jobs.products import MonitorManifest
 from acdtask.raster.grid import Layout, WebMercatorGrid
 from acdtask.storage.store import Store

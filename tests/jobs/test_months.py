@@ -21,12 +21,13 @@ from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.jobs.manifests import find_manifest
 from acdtask.jobs.monitor.documents import keys_of_catalogue
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.months import keys_of, patches_of_month, read_images, read_month_patches
 from acdtask.jobs.monitor.settings import MonitorSettings
-from acdtask.jobs.patches import read_patches
-from acdtask.jobs.products import MonitorManifest, find_manifest
+from acdtask.jobs.patch_files import read_patches
+from acdtask.jobs.products import MonitorManifest
 from acdtask.jobs.simulate.settings import SceneSettings
 from acdtask.raster.grid import Layout, RegularGrid
 from acdtask.storage.store import Store
@@ -48,7 +49,7 @@ def monitored(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def with_baseline(scene: Path, cube: Path) -> Path:
-    open_site(str(cube), create=True)
+    open_site(str(cube)).create_cube()
     with WorkerPool(0) as pool:
         run_locally(IngestJob(), IngestSettings(source=str(scene / "images")), str(cube), pool=pool, progress=False)
         grid = RegularGrid(crs="EPSG:32632", resolution=20, cell_size=96)

@@ -338,9 +338,9 @@ def test_a_shard_that_was_killed_says_nothing_and_may_be_tried_again(scene: Path
     with pytest.raises(AcdError) as raised:
         gather_round(job, plan, "check", open_site(cube))
     assert raised.value.code is ErrorCode.SHARDS_MISSING
-    (one,) = gather_round(job, plan, "check", open_site(cube), quarantine=1)
-    assert (one.shard, str(one.failure)) == (0, "no error was recorded")
-    assert len(one.names) == 2
+    (failed,) = gather_round(job, plan, "check", open_site(cube), quarantine=1)
+    assert (failed.shard, str(failed.failure)) == (0, "no error was recorded")
+    assert len(failed.names) == 2
     left_out = run_shard(job, plan, "write", 0, open_site(cube))
     assert left_out is not None
     assert left_out.shard == 0
@@ -384,7 +384,9 @@ def test_an_error_that_may_pass_is_not_kept(scene: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(Check, "run", raising(AcdError(ErrorCode.STORE_UNREACHABLE, "no answer")))
     with pytest.raises(AcdError):
         run_shard(job, plan, "check", 0, open_site(cube))
-    assert stages.shard_errors(plan, "check", open_site(cube)) == {}
+    state = RoundState.find(plan, "check", open_site(cube))
+    assert state is not None
+    assert state.errors(state.missing()) == {}
 
 
 @pytest.mark.parametrize("round_name", MonitorJob().round_names)

@@ -46,9 +46,9 @@ def stored(area: Area) -> dict[str, Float]:
 
 def write_bands(path: Path, *means: float) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with rasterio.open(write(path.with_suffix(".one.tif"), pixels_of(0.5, 1))) as raster:
+    with rasterio.open(write(path.with_suffix(".half.tif"), pixels_of(0.5, 1))) as raster:
         profile = {**raster.profile, "count": len(means)}
-    path.with_suffix(".one.tif").unlink()
+    path.with_suffix(".half.tif").unlink()
     with rasterio.open(path, "w", **profile) as raster:
         for band, mean in enumerate(means, start=1):
             raster.write(pixels_of(mean, band), band)

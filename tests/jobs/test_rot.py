@@ -23,9 +23,9 @@ from acdtask.jobs.baseline.job import BaselineJob
 from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.contract import Plan
 from acdtask.jobs.fence import Fence
+from acdtask.jobs.manifests import find_manifest
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
-from acdtask.jobs.products import find_manifest
 from acdtask.jobs.report.job import ReportJob, ReportSettings
 from tests.jobs.chain import LAYOUT, Chain, digests, reference_end, run_chain, simulate
 
@@ -249,7 +249,7 @@ def newest(cube: Path, pattern: str) -> Path:
 def test_the_index_is_back_after_its_newest_heads_are_deleted(scene: Path, cube: Path, pattern: str) -> None:
     before, records = digests(cube), read_index(cube)
     head = newest(cube, "index/heads/*")
-    segments = LocalCube.open(str(cube))._index.head().records  # which one is the newest only the head says
+    segments = LocalCube.open(str(cube)).head().records  # which one is the newest only the head says
     path = head if "heads" in pattern else cube / segments[-1].key
     rot(path)
     with pytest.raises(AcdError, match=path.name) as caught:

@@ -351,8 +351,8 @@ def test_the_catalogue_is_that_of_both(shared: SharedCube) -> None:
 
 def test_an_image_of_both_rooms_is_a_bug_and_no_image_is_none(shared: SharedCube) -> None:
     variable = Variable(name="V", dformat=SHORT)
-    one = Dataset(record_id="r", variable="V", instance="i", uri="geocube:r", dformat=SHORT, grid=GRID)
-    mixed = Slice(label="mixed", datasets=(one, one.model_copy(update={"uri": "a.tif"})))
+    dataset = Dataset(record_id="r", variable="V", instance="i", uri="geocube:r", dformat=SHORT, grid=GRID)
+    mixed = Slice(label="mixed", datasets=(dataset, dataset.model_copy(update={"uri": "a.tif"})))
     with pytest.raises(AcdError) as raised:
         shared.read(GRID, [mixed], variable)
     assert raised.value.code is ErrorCode.BUG

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from rasterio.warp import transform_geom
 
 from acdtask.change.detect import ImageChange, detect_against
+from acdtask.change.methods import detection_for
 from acdtask.change.moments import Moments
-from acdtask.change.profile import Detection, detection_for
+from acdtask.change.thresholds import Detection
 from acdtask.change.zscore import Quality
 from acdtask.cube.aoi import load_aoi
 from acdtask.cube.local.cube import LocalCube
@@ -34,10 +35,15 @@ from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from acdtask.jobs.contract import Job, Settings
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.jobs.manifests import manifest_chain
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.months import read_images, read_month_patches
 from acdtask.jobs.monitor.settings import MonitorSettings
-from acdtask.jobs.products import Z_FORMAT, Z_SCALE, MonitorManifest, manifest_chain
+from acdtask.jobs.products import (
+    Z_FORMAT,
+    Z_SCALE,
+    MonitorManifest,
+)
 from acdtask.raster.grid import Layout, RegularGrid
 from acdtask.raster.masks import inside_mask
 from acdtask.storage.store import Store

@@ -386,8 +386,8 @@ def test_a_record_that_was_ingested_without_its_polarisation_stays_the_same_reco
 ) -> None:
     write_series(area.folder / "images", "A015/VV/{a}_{b}.tif", 3, mean=0.75)
     with monkeypatch.context() as older:
-        older.setattr("acdtask.jobs.ingest.sources.polarisation_in", lambda text: "")
-        older.setattr("acdtask.jobs.ingest.sources.track_in", lambda text: "")
+        older.setattr("acdtask.jobs.ingest.source_listing.polarisation_in", lambda text: "")
+        older.setattr("acdtask.jobs.ingest.source_listing.track_in", lambda text: "")
         area.ingest()
     before = area.records()
     assert {"polarisation", "track"} & before[0].tags.keys() == set()

@@ -19,11 +19,11 @@ from acdtask.cube.model import Addition, CubeRequest, Dataset, Outcome, Variable
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.maintenance.verify.check import check_files
 from acdtask.maintenance.verify.files import named_files
-from acdtask.raster.cog import write_cog
 from acdtask.raster.data_format import DataFormat, Pixels
 from acdtask.raster.grid import Grid, Window
 from acdtask.storage.store import Store
 from tests.cube.builders import COHERENCE, MASTER, dataset, grid, image, one_slice, record
+from tests.raster.cogs import write_cog
 
 # rasterio warns when a damaged header has no georeference, and when it cannot log GDAL's message.
 pytestmark = [

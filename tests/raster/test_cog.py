@@ -4,18 +4,15 @@ import logging
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
 from rio_cogeo.cogeo import cog_validate
 
-from acdtask.raster.checksums import checksum_of
-from acdtask.raster.cog import encode_cog, write_cog
+from acdtask.raster.cog import encode_cog
 from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Grid
-from acdtask.storage.store import Store
 from tests.cube.builders import grid
 
 NAN = float("nan")
@@ -131,10 +128,3 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / ban
     )
     # The array, its copy in GDAL, and the file twice: noise does not compress.
     assert float(done.stdout) < 4.3
-
-
-def test_the_checksum_of_the_file_is_returned(place: str) -> None:
-    store = Store.at(place)
-    kwargs: dict[str, Any] = {"nodata": 0, "blocksize": 128}
-    checksum = write_cog(store, "a/b.tif", pixels("uint8", 1, grid()), grid(), **kwargs)
-    assert checksum == checksum_of(store.get("a/b.tif"))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.raster.source_files import read_header, read_strips
+from acdtask.raster.source_files import Masks, read_header, read_masked_strips
 from acdtask.raster.vrt import check_vrt
 from acdtask.storage.store import Store
 from tests.jobs.rasters import good_pixels, write_tiff
@@ -55,14 +55,14 @@ def test_a_mosaic_of_files_below_the_folder_is_read(source: Path, name: str) -> 
     address = write(source, mosaic(name))
     store = Store.at(str(source))
     assert read_header(store, address, str(source)).grid.shape == (SIZE, SIZE)
-    ((_, strip),) = read_strips(store, address, 1, str(source))
+    ((_, strip, _),) = read_masked_strips(store, address, 1, Masks(), str(source))
     np.testing.assert_array_equal(strip, good_pixels(1, SIZE))
 
 
 def test_an_absolute_path_and_a_vrt_within_a_vrt_are_followed(source: Path) -> None:
     write(source, mosaic(source / "a.tif", relative=False), "sub/inner.vrt")
     address = write(source, mosaic("sub/inner.vrt"))
-    ((_, strip),) = read_strips(Store.at(str(source)), address, 1, str(source))
+    ((_, strip, _),) = read_masked_strips(Store.at(str(source)), address, 1, Masks(), str(source))
     np.testing.assert_array_equal(strip, good_pixels(1, SIZE))
 
 

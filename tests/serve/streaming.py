@@ -35,7 +35,7 @@ from acdtask.cube.protocol.services_pb2_grpc import (
 from acdtask.cube.protocol.values_pb2 import FileFormat, Raw, Size
 from acdtask.raster.data_format import DataFormat, Pixels
 from acdtask.raster.grid import Grid
-from acdtask.serve.calls import CallInterceptor
+from acdtask.serve.call_interceptor import CallInterceptor
 from acdtask.serve.consolidation.jobs import ConsolidationJobs
 from acdtask.serve.downloader import DownloaderService
 from acdtask.serve.ids import instance_id

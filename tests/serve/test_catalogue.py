@@ -15,12 +15,18 @@ from hypothesis import strategies as st
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, RecordQuery, Variable
 from acdtask.cube.protocol import layouts_pb2, records_pb2, services_pb2, values_pb2, variables_pb2
-from acdtask.cube.protocol.convert import NO_MOMENT, area_to_message, grid_from_message, moment_to_message
+from acdtask.cube.protocol.convert import (
+    NO_MOMENT,
+    area_to_message,
+    grid_from_message,
+    layout_to_message,
+    moment_to_message,
+)
 from acdtask.cube.protocol.services_pb2_grpc import GeocubeStub
 from acdtask.raster.data_format import DataFormat
 from acdtask.raster.grid import Layout, RegularGrid, WebMercatorGrid
 from acdtask.serve.areas import area_id
-from acdtask.serve.layouts import layout_of, layout_to_message
+from acdtask.serve.layouts import layout_of
 from tests.cube.builders import MASTER, box, dataset, record
 from tests.serve.conftest import serving
 from tests.serve.requests import (

@@ -21,13 +21,18 @@ from rasterio.io import MemoryFile
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Slice, Variable
 from acdtask.cube.protocol import values_pb2
-from acdtask.cube.protocol.convert import RESAMPLINGS, dformat_to_message, moment_to_message, transform_to_message
+from acdtask.cube.protocol.convert import (
+    NO_DATA,
+    RESAMPLINGS,
+    dformat_to_message,
+    moment_to_message,
+    transform_to_message,
+)
 from acdtask.cube.protocol.cubes_pb2 import GetCubeRequest, GetCubeResponseHeader
 from acdtask.cube.protocol.records_pb2 import RecordFilters
 from acdtask.raster.data_format import DataFormat, DType, Pixels, Resampling
 from acdtask.raster.grid import Grid, Window
 from acdtask.serve import pixels as pixels_module
-from acdtask.serve.frames import NO_DATA
 from acdtask.serve.streams import StreamLimits
 from tests.cube.builders import COHERENCE, grid, image, record
 from tests.serve.streaming import Received, Served, ask, filled, receive, serving

@@ -57,10 +57,10 @@ def test_a_client_that_leaves_frees_its_resources(cube: LocalCube) -> None:
         for _ in range(3):
             stream = served.geocube.GetCube(WHOLE)
             next(iter(stream))
-            until(lambda: served.streams.running == 1)
+            until(lambda: served.streams.turns.running == 1)
             stream.cancel()
-            until(lambda: served.streams.running == 0)
-        assert served.streams.held == 0
+            until(lambda: served.streams.turns.running == 0)
+        assert served.streams.turns.held == 0
         assert get(served, WHOLE) == NUMBER
 
 
@@ -103,10 +103,10 @@ def test_a_client_that_leaves_while_it_waits_gives_up_its_turn(cube: LocalCube) 
         first = iter(served.geocube.GetCube(WHOLE))
         next(first)
         second = served.geocube.GetCube(WHOLE)
-        until(lambda: served.streams.waiting == 1)
+        until(lambda: served.streams.turns.waiting == 1)
         second.cancel()
-        until(lambda: served.streams.waiting == 0)
-        assert served.streams.running == 1
+        until(lambda: served.streams.turns.waiting == 0)
+        assert served.streams.turns.running == 1
         assert sum(message.WhichOneof("response") == "header" for message in first) == NUMBER
 
 
@@ -129,7 +129,7 @@ def test_streams_together_hold_no_more_than_their_memory(sizes: list[int], strea
     def run(size: int) -> None:
         def messages() -> list[int]:
             with lock:
-                seen.append((shared.running, shared.held >> 20))
+                seen.append((shared.turns.running, shared.turns.held >> 20))
             time.sleep(0.002)
             return [size]
 
@@ -143,7 +143,7 @@ def test_streams_together_hold_no_more_than_their_memory(sizes: list[int], strea
         thread.join()
     assert len(seen) == len(sizes)
     assert all(1 <= running <= streams and (held <= 100 or running == 1) for running, held in seen)
-    assert (shared.running, shared.held, shared.waiting) == (0, 0, 0)
+    assert (shared.turns.running, shared.turns.held, shared.turns.waiting) == (0, 0, 0)
 
 
 @given(

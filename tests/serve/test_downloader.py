@@ -14,7 +14,7 @@ from rasterio.io import MemoryFile
 from acdtask.cube.local.stack import StackWriter
 from acdtask.cube.model import Addition, Variable
 from acdtask.cube.protocol import values_pb2
-from acdtask.cube.protocol.convert import RESAMPLINGS, dformat_to_message, transform_to_message
+from acdtask.cube.protocol.convert import NO_DATA, RESAMPLINGS, dformat_to_message, transform_to_message
 from acdtask.cube.protocol.cubes_pb2 import GetCubeMetadataRequest, GetCubeMetadataResponse
 from acdtask.cube.protocol.datasets_pb2 import DatasetMeta, InternalMeta
 from acdtask.cube.protocol.records_pb2 import GroupedRecords
@@ -22,7 +22,6 @@ from acdtask.cube.protocol.services_pb2 import GetVersionRequest
 from acdtask.cube.protocol.values_pb2 import Size
 from acdtask.raster.data_format import DataFormat
 from acdtask.raster.grid import Grid, Window
-from acdtask.serve.frames import NO_DATA
 from acdtask.serve.service import VERSION
 from acdtask.storage.store import Store
 from tests.cube.builders import COHERENCE, dataset, grid, image, put_image, record

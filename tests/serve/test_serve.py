@@ -36,7 +36,7 @@ from acdtask.cube.protocol.services_pb2_grpc import (
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import Layout, WebMercatorGrid
 from acdtask.raster.tiling import footprint, tiles_of
-from acdtask.serve.calls import CallInterceptor
+from acdtask.serve.call_interceptor import CallInterceptor
 from acdtask.serve.keys import Keys
 from acdtask.serve.lanes import Lanes
 from acdtask.serve.serve import ServeSettings, Serving

@@ -96,7 +96,7 @@ def test_an_invalid_endpoint_does_not_matter_for_local_files(tmp_path: Path, mon
 def test_an_endpoint_may_end_in_a_slash_and_be_in_capitals(
     ending: str, bucket: PublicBucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys(monkeypatch, AWS_ENDPOINT_URL=bucket.address.replace("http", "HTTP") + ending)
+    keys(monkeypatch, AWS_ENDPOINT_URL=bucket.server.address.replace("http", "HTTP") + ending)
     assert list(Store.at("s3://pub/coh").fingerprints("")) == [NAME]
 
 

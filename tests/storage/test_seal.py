@@ -41,7 +41,7 @@ def params(store: Store) -> Callable[[], Any]:
     cube = LocalCube.create(store.url)
     cube.add_variable(COHERENCE)
     jobs = ConsolidationJobs(cube)
-    jobs.configure(COHERENCE.name, ConsolidationParams(create_overviews=True))
+    jobs.configure(COHERENCE.name, ConsolidationParams(compression="LOSSY"))
     return lambda: jobs.params(COHERENCE.name)
 
 

@@ -16,7 +16,7 @@ import rasterio
 from acdtask import hosts, http
 from acdtask.cube.stac.read import read_stac
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.raster.source_files import read_header, read_strips
+from acdtask.raster.source_files import Masks, read_header, read_masked_strips
 from acdtask.raster.web_rasters import web_copy
 from acdtask.storage import web, web_address, web_answers, web_request
 from acdtask.storage.store import Store
@@ -57,7 +57,7 @@ def address_in(server: WebServer) -> str:
 
 
 def pixels_of(reader: Web, address: str) -> np.ndarray:
-    return np.concatenate([strip for _, strip in read_strips(reader, address, 1)])
+    return np.concatenate([strip for _, strip, _ in read_masked_strips(reader, address, 1, Masks())])
 
 
 def refusal(address: str, reader: Web | None = None) -> AcdError:
@@ -446,5 +446,5 @@ def test_a_store_never_opens_an_address_of_the_web(server: WebServer, tmp_path: 
         with pytest.raises(AcdError):
             read_header(store, address_in(server))
         with pytest.raises(AcdError):
-            next(read_strips(store, address_in(server), 1))
+            next(read_masked_strips(store, address_in(server), 1, Masks()))
     assert server.requests == []

@@ -13,9 +13,10 @@ from urllib.parse import unquote, urlsplit
 
 @dataclass
 class ReceivedRequest:
-    """A request received by the server; `query` is still encoded."""
+    """A request received by the server; `target` and `query` are still encoded."""
 
     method: str
+    target: str
     path: str
     query: str
     headers: Mapping[str, str]
@@ -52,6 +53,7 @@ class WebServer:
         ranges: whether range requests are supported.
         tags: whether ETag and Last-Modified are sent.
         requests: the requests so far.
+        most_at_once: maximum number of concurrent requests.
     """
 
     objects: dict[str, bytes]
@@ -60,6 +62,7 @@ class WebServer:
     tags: bool = True
     address: str = ""
     requests: list[ReceivedRequest] = field(default_factory=list)
+    most_at_once: int = 0
 
     def paths(self) -> list[str]:
         """Paths requested so far."""
@@ -78,8 +81,7 @@ class WebServer:
         """Reply with an object or the requested range of it."""
         headers = {"Content-Type": "image/tiff"}
         if self.tags:
-            digest = hashlib.sha256(body).hexdigest()[:16]
-            headers |= {"ETag": f'"{digest}"', "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}
+            headers |= {"ETag": etag_of(body), "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}
         text = request.headers.get("Range", "")
         if not text or not self.ranges:
             return Reply(200, body, headers)
@@ -88,6 +90,11 @@ class WebServer:
             return Reply(416, b"", {"Content-Range": f"bytes */{len(body)}"})
         end = min(int(last or len(body)), len(body) - 1)
         return Reply(206, body[int(first) : end + 1], headers | {"Content-Range": f"bytes {first}-{end}/{len(body)}"})
+
+
+def etag_of(body: bytes) -> str:
+    """ETag of a body."""
+    return f'"{hashlib.sha256(body).hexdigest()[:16]}"'
 
 
 @contextmanager
@@ -111,6 +118,7 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, web: WebServer, host: str) -> None:
         super().__init__((host, 0), _Handler)
         self.web = web
+        self.now = 0
         self.lock = threading.Lock()
         self.pause = threading.Event()
         web.address = f"http://{host}:{self.server_address[1]}"
@@ -133,10 +141,14 @@ class _Handler(BaseHTTPRequestHandler):
         web, parts = self.server.web, urlsplit(self.path)
         with self.server.lock:
             path, headers, number = unquote(parts.path), dict(self.headers), len(web.requests)
-            request = ReceivedRequest(self.command, path, parts.query, headers, number)
+            request = ReceivedRequest(self.command, self.path, path, parts.query, headers, number)
             web.requests.append(request)
+            self.server.now += 1
+            web.most_at_once = max(web.most_at_once, self.server.now)
         reply = web.reply(request)
         self.server.pause.wait(reply.delay)
+        with self.server.lock:
+            self.server.now -= 1
         self.send_response(reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)

@@ -25,9 +25,14 @@ from acdtask.cube.model import Slice
 from acdtask.engine.processes import WorkerPool
 from acdtask.errors import ErrorCode
 from acdtask.jobs.colours import PATCH
+from acdtask.jobs.manifests import find_manifest
 from acdtask.jobs.monitor.months import read_images
-from acdtask.jobs.patches import patches_to_parquet, read_patches
-from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifest, find_manifest
+from acdtask.jobs.patch_files import patches_to_parquet, read_patches
+from acdtask.jobs.products import (
+    BaselineManifest,
+    ImageProduct,
+    MonitorManifest,
+)
 from acdtask.jobs.styles import CHANGE_CATEGORIES
 from acdtask.storage.store import Store
 from tests.jobs.chain import LAYOUT, SCENE, Chain, run_chain, simulate

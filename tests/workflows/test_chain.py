@@ -51,7 +51,7 @@ if fault == "left out" and mine:
     sys.exit(0)
 if fault == "twice" and mine:
     at_once = [subprocess.Popen(command) for _ in range(2)]
-    sys.exit(max(one.wait() for one in at_once))
+    sys.exit(max(process.wait() for process in at_once))
 if fault == "killed" and first or fault == "killed always" and mine and "check" in args:
     os.kill(os.getpid(), 9)
 if fault.isdigit() and first:
@@ -195,8 +195,8 @@ def check_records(result: Result, cube: Path) -> None:
     area = sum(item["properties"]["area_m2"] for item in patches)
     assert found.figures["changed_area_m2"] == pytest.approx(area, abs=1)
     assert result.metric("acd_images_total", job="monitor", aoi="koln") == SCENE.monitored_pairs
-    assert result.metric("acd_patches_total", job="monitor", aoi="koln") == len(patches)
-    assert result.metric("acd_changed_square_metres_total", job="monitor", aoi="koln") == pytest.approx(area, abs=1)
+    for metric in ("acd_patches_total", "acd_changed_square_metres_total"):  # a new series' images are a backfill
+        assert result.metric(metric, job="monitor", aoi="koln") == 0
     assert Path(found.files["patches.geojson"]).is_file()
     assert Path(records["report"].findings.files["report"]).is_file()
     assert records["ingest"].findings.figures == {"files": SCENE.reference_pairs + SCENE.monitored_pairs}

@@ -60,6 +60,9 @@ def cube(learned: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(learned, tmp_path / "cube"))
 
 
+ANNOUNCED = ("acd_patches_total", "acd_changed_square_metres_total")
+
+
 def submit(
     template: str,
     parameters: Mapping[str, str],
@@ -93,7 +96,8 @@ def test_the_images_that_a_new_series_finds_are_a_backfill_and_no_alert(
     scene: Path, cube: Path, tmp_path: Path
 ) -> None:
     with receiving() as receiver:
-        submit("acd-monitor", {**MONITOR, "webhook": receiver.url}, scene, tmp_path / "run", cube)
+        done = submit("acd-monitor", {**MONITOR, "webhook": receiver.url}, scene, tmp_path / "run", cube)
+    assert [done.metric(name, job="monitor", aoi="koln") for name in ANNOUNCED] == [0, 0]
     (event,) = receiver.events
     assert short(event) == ("heartbeat", "koln", "Succeeded", 0)
     assert (event["data"]["images"], event["data"]["images_not_announced"]) == ([], 1)
@@ -117,7 +121,10 @@ def test_new_patches_are_an_alert_and_the_day_after_is_a_heartbeat(scene: Path, 
     assert alert["source"].startswith("/namespaces/here/workflows/acd-monitor-")
     assert len(alert["data"]["images"]) == 1
     assert sum(image["patches"] for image in alert["data"]["images"]) == patches
-    assert alert["data"]["changed_area_m2"] > 0
+    area = alert["data"]["changed_area_m2"]
+    assert area > 0
+    counted = [first.metric(name, job="monitor", aoi="koln") for name in ANNOUNCED]
+    assert counted == [patches, pytest.approx(area)]
     assert Path(alert["data"]["files"]["patches.geojson"]).is_file()
     assert [(job["job"], job["outcome"]) for job in alert["data"]["jobs"]] == [("monitor", "done")]
 

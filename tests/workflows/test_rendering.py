@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from acdtask import __version__
-from acdtask.cli.chain import command as load_chain
-from acdtask.cli.notify import command as load_notify
+from acdtask.cli.chain import command as chain_command
+from acdtask.cli.notify import command as notify_command
 from acdtask.cli.options import options_of, settings_from, values_of_parameters
-from acdtask.cli.tidy import command as load_tidy
+from acdtask.cli.tidy import command as tidy_command
 from acdtask.jobs.registry import JOBS, load_job
 from acdtask.maintenance.tidy.retention import Retention
 from tests.workflows.equipment.lint import problems
@@ -287,7 +287,7 @@ def test_the_whole_chain_is_one_pod_and_pods_for_the_job_that_is_too_large_and_t
     chain_pod = next(
         resource for resource in RENDERED["acd-all"]["spec"]["templates"] if resource["name"] == "chain-plan"
     )
-    accepted = {option for item in load_chain().params for option in item.opts}
+    accepted = {option for item in chain_command.params for option in item.opts}
     assert {word for word in chain_pod["container"]["args"] if word.startswith("--")} <= accepted
 
 
@@ -360,7 +360,7 @@ def test_the_end_is_told_only_where_there_is_a_webhook(name: str) -> None:
         "--workflow": "{{workflow.name}}",
         "--namespace": "{{workflow.namespace}}",
     }
-    accepted = {option for item in load_notify().params for option in item.opts}
+    accepted = {option for item in notify_command.params for option in item.opts}
     assert set(given) < accepted
 
 
@@ -373,7 +373,7 @@ def test_tidy_is_one_pod_with_a_parameter_for_each_retention_and_no_mutex_of_an_
     }
     pods = [template["container"] for template in document["spec"]["templates"] if "container" in template]
     (args,) = [item["args"] for item in pods if item["args"][0] == "tidy"]
-    accepted = {option for item in load_tidy().params for option in item.opts}
+    accepted = {option for item in tidy_command.params for option in item.opts}
     assert {word for word in args if word.startswith("--")} <= accepted
     assert args[1:4] == ["--apply", "--if-any", "--json"]
     assert args[4::2] == [f"--{name.replace('_', '-')}" for name in Retention.model_fields]

@@ -9,25 +9,27 @@ import ssl
 import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from enum import Enum
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import grpc
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
 from acdtask.cube.geocube.connection import Connection, Endpoint
 from acdtask.cube.geocube.errors import explain, is_passing
-from acdtask.cube.protocol.services_pb2_grpc import AdminStub, GeocubeDownloaderStub, GeocubeStub
+from acdtask.cube.protocol.services_pb2_grpc import GeocubeDownloaderStub, GeocubeStub
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.storage.files import read_small_file
 
-__all__ = ["CallKind", "Channel", "close_channels"]
+__all__ = ["Channel"]
 
 AnyT = TypeVar("AnyT")
 ItemT = TypeVar("ItemT")
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
+
+CallKind: TypeAlias = Literal["short", "listing", "cube"]
+"""Kind of a call, which determines its deadline (`Deadlines`)."""
 
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -36,23 +38,12 @@ RECONNECT_MS = 200, 5_000
 PROBE_SECONDS = 3.0
 
 
-class CallKind(Enum):
-    """Kind of a call, which determines its deadline (`Deadlines`)."""
-
-    SHORT = "short"
-    LISTING = "listing"
-    CUBE = "cube"
-    ADMIN = "admin"
-
-
 class _Services:
-    """A channel and its service stubs."""
+    """Service stubs of a channel."""
 
     def __init__(self, channel: grpc.Channel) -> None:
-        self.channel = channel
         self.geocube = GeocubeStub(channel)
         self.downloader = GeocubeDownloaderStub(channel)
-        self.admin = AdminStub(channel)
 
 
 class _ProcessChannels:
@@ -77,17 +68,8 @@ class _ProcessChannels:
                 self._channels[key] = _Services(_channel(endpoint, ca_file, keepalive))
             return self._channels[key]
 
-    def close(self) -> None:
-        """Close all channels of this process."""
-        with self._lock:
-            channels, self._channels = list(self._channels.values()), {}
-        for services in channels:
-            services.channel.close()
-
 
 _CHANNELS = _ProcessChannels()
-close_channels = _CHANNELS.close
-"""Close the channels of this process; later calls reopen them. For tests, and before a fork that forbids threads."""
 
 
 def _channel(endpoint: Endpoint, ca_file: Path | None, keepalive: float) -> grpc.Channel:
@@ -115,11 +97,8 @@ def _channel(endpoint: Endpoint, ca_file: Path | None, keepalive: float) -> grpc
 class Channel:
     """Calls to one endpoint. Picklable; each process connects at its first call.
 
-    Every method raises AcdError for a failed call, such as GEOCUBE_UNREACHABLE.
-
-    Args:
-        connection: key, deadlines and retries.
-        endpoint: default: the connection's server.
+    Every method raises AcdError for a failed call, such as GEOCUBE_UNREACHABLE. The default endpoint is the
+    connection's server.
     """
 
     def __init__(self, connection: Connection, endpoint: Endpoint | None = None) -> None:
@@ -144,23 +123,18 @@ class Channel:
         """The service that reads files without a catalogue."""
         return self._services().downloader
 
-    @property
-    def admin(self) -> AdminStub:
-        """The service for repairs."""
-        return self._services().admin
-
     def _services(self) -> _Services:
         return _CHANNELS.get(self.endpoint, self.connection.ca_file, self.connection.keepalive)
 
     def deadline(self, kind: CallKind) -> float:
         """Seconds that a call of this kind may take."""
-        return float(getattr(self.connection.deadlines, kind.value))
+        return float(getattr(self.connection.deadlines, kind))
 
     def call(
         self,
         method: grpc.UnaryUnaryMultiCallable[RequestT, ResponseT],
         request: RequestT,
-        kind: CallKind = CallKind.SHORT,
+        kind: CallKind = "short",
         *,
         repeat: bool = True,
     ) -> ResponseT:
@@ -175,7 +149,7 @@ class Channel:
         self,
         method: grpc.UnaryStreamMultiCallable[RequestT, ResponseT],
         request: RequestT,
-        kind: CallKind = CallKind.LISTING,
+        kind: CallKind = "listing",
         *,
         enough: Callable[[list[ResponseT]], bool] = lambda _: False,
     ) -> list[ResponseT]:
@@ -196,7 +170,7 @@ class Channel:
         self,
         method: grpc.UnaryStreamMultiCallable[RequestT, ResponseT],
         request: RequestT,
-        kind: CallKind = CallKind.CUBE,
+        kind: CallKind = "cube",
     ) -> Generator[ResponseT, None, None]:
         """The items of a stream as they arrive, without retries. Closing the generator cancels the call.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -11,11 +10,19 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.hosts import is_this_machine
 
 __all__ = ["ADDRESS", "Connection", "Deadlines", "Endpoint"]
 
-ADDRESS, KEY, CA_FILE = "ACD_GEOCUBE_ADDRESS", "ACD_GEOCUBE_KEY", "ACD_GEOCUBE_CA_FILE"
-DOWNLOADER, COMPRESSION, INSECURE_KEY = "ACD_GEOCUBE_DOWNLOADER", "ACD_GEOCUBE_COMPRESSION", "ACD_GEOCUBE_INSECURE_KEY"
+ADDRESS, INSECURE_KEY = "ACD_GEOCUBE_ADDRESS", "ACD_GEOCUBE_INSECURE_KEY"
+_VARIABLE_OF = {
+    "address": ADDRESS,
+    "api_key": "ACD_GEOCUBE_KEY",
+    "ca_file": "ACD_GEOCUBE_CA_FILE",
+    "downloader": "ACD_GEOCUBE_DOWNLOADER",
+    "compression": "ACD_GEOCUBE_COMPRESSION",
+    "insecure_key": INSECURE_KEY,
+}
 
 PLAIN, TLS = "geocube", "geocubes"
 NEVER_TOO_OFTEN = 310.0
@@ -56,14 +63,6 @@ class Endpoint(NamedTuple):
         """The endpoint as a geocube:// or geocubes:// address."""
         return f"{TLS if self.tls else PLAIN}://{self.target}"
 
-    @property
-    def is_loopback(self) -> bool:
-        """Whether the traffic stays on this machine."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
-
 
 class Deadlines(BaseModel):
     """Deadlines in seconds, by kind of call.
@@ -72,7 +71,6 @@ class Deadlines(BaseModel):
         short: reading or creating a single item.
         listing: listing or creating many items.
         cube: a stream of pixels; a broken one is resumed.
-        admin: work on whole tables of the server.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,7 +78,6 @@ class Deadlines(BaseModel):
     short: float = Field(default=30.0, gt=0)
     listing: float = Field(default=300.0, gt=0)
     cube: float = Field(default=1200.0, gt=0)
-    admin: float = Field(default=900.0, gt=0)
 
 
 class Connection(BaseModel):
@@ -136,14 +133,8 @@ class Connection(BaseModel):
     @staticmethod
     def settings_of_environment() -> dict[str, Any]:
         """Settings from the environment except the address, as fields of a connection."""
-        names = {
-            "api_key": KEY,
-            "ca_file": CA_FILE,
-            "downloader": DOWNLOADER,
-            "compression": COMPRESSION,
-            "insecure_key": INSECURE_KEY,
-        }
-        return {field: os.environ[name].strip() for field, name in names.items() if os.environ.get(name, "").strip()}
+        given = {field: os.environ.get(name, "").strip() for field, name in _VARIABLE_OF.items()}
+        return {field: text for field, text in given.items() if text and field != "address"}
 
     @field_validator("address")
     @classmethod
@@ -174,7 +165,7 @@ class Connection(BaseModel):
     def _key_is_safe(self) -> Connection:
         if self.api_key.get_secret_value() and not self.insecure_key:
             for endpoint in filter(None, (self.endpoint, self.downloader_endpoint)):
-                if not endpoint.tls and not endpoint.is_loopback:
+                if not endpoint.tls and not is_this_machine(endpoint.host):
                     raise ValueError(
                         f"the key would be sent to {endpoint.address} unencrypted: use {TLS}:// if the server has "
                         f"TLS, or set {INSECURE_KEY}=1 if the network is trusted"
@@ -190,16 +181,6 @@ class Connection(BaseModel):
     def downloader_endpoint(self) -> Endpoint | None:
         """The downloader's endpoint, or None."""
         return Endpoint.of(self.downloader) if self.downloader else None
-
-
-_VARIABLE_OF = {
-    "address": ADDRESS,
-    "api_key": KEY,
-    "ca_file": CA_FILE,
-    "downloader": DOWNLOADER,
-    "compression": COMPRESSION,
-    "insecure_key": INSECURE_KEY,
-}
 
 
 def _explain(error: ValidationError) -> AcdError:

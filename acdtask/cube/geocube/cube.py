@@ -7,16 +7,27 @@ from typing import Any
 
 import numpy as np
 
-from acdtask.cube.geocube.catalogue import Catalogue, ServedInstance
 from acdtask.cube.geocube.channel import Channel
 from acdtask.cube.geocube.connection import Connection
 from acdtask.cube.geocube.index import Containers, Indexed, IndexResult, ListedDataset, header_of
-from acdtask.cube.geocube.jobs import Jobs
+from acdtask.cube.geocube.jobs import ConsolidatingGeocube
 from acdtask.cube.geocube.layouts import Layouts
 from acdtask.cube.geocube.reader import Reader
 from acdtask.cube.geocube.records import Records
-from acdtask.cube.jobs import Consolidation, ConsolidationParams, JobState
-from acdtask.cube.model import Addition, CubeRequest, Dataset, Image, Instance, Record, RecordQuery, Slice, Variable
+from acdtask.cube.geocube.variables import ServedInstance, Variables
+from acdtask.cube.jobs import Consolidation
+from acdtask.cube.model import (
+    Addition,
+    Cube,
+    CubeRequest,
+    Dataset,
+    Image,
+    Instance,
+    Record,
+    RecordQuery,
+    Slice,
+    Variable,
+)
 from acdtask.cube.protocol.convert import DTYPES, dformat_from_message
 from acdtask.cube.protocol.services_pb2 import GetVersionRequest
 from acdtask.errors import AcdError, ErrorCode
@@ -26,22 +37,21 @@ from acdtask.raster.grid import Grid, Layout, Tile
 __all__ = ["GeocubeCube"]
 
 
-class GeocubeCube:
-    """A Geocube; it implements `acdtask.cube.model.Cube` and `Consolidates`. Picklable, and safe in forked processes.
+class GeocubeCube(ConsolidatingGeocube, Cube):
+    """A Geocube. Picklable, and safe in forked processes.
 
     In addition to the errors listed, every method may raise GEOCUBE_UNREACHABLE, GEOCUBE_DENIED, GEOCUBE_TLS,
     GEOCUBE_REFUSED and GEOCUBE_FAILED.
     """
 
     def __init__(self, connection: Connection) -> None:
+        channel = Channel(connection)
+        super().__init__(channel, Variables(channel))
         self.connection = connection
-        self._channel = Channel(connection)
-        self._catalogue = Catalogue(self._channel)
         self._layouts = Layouts(self._channel)
         self._records = Records(self._channel)
-        self._containers = Containers(self._channel, self._catalogue, self._records)
-        self._reader = Reader(self._channel, self._catalogue, self._records, self._containers)
-        self._jobs = Jobs(self._channel, self._catalogue)
+        self._containers = Containers(self._channel, self._variables, self._records)
+        self._reader = Reader(self._channel, self._variables, self._records, self._containers)
 
     def __reduce__(self) -> tuple[type[GeocubeCube], tuple[Connection]]:
         return type(self), (self.connection,)
@@ -76,9 +86,9 @@ class GeocubeCube:
                     ErrorCode.SETTING_INVALID, f"{kind} has the data type {dtype}, which Geocube does not support"
                 )
         scales = {variable.name: variable.scale for variable in variables}
-        new = [self._catalogue.add_variable(variable) for variable in variables]
+        new = [self._variables.add_variable(variable) for variable in variables]
         new += [
-            self._catalogue.add_instance(instance, scales.get(instance.variable)) for instance in addition.instances
+            self._variables.add_instance(instance, scales.get(instance.variable)) for instance in addition.instances
         ]
         new += [self._layouts.add(layout) for layout in addition.layouts]
         new.append(self._records.add(addition.records))
@@ -87,22 +97,6 @@ class GeocubeCube:
         if refused and refused[0].error is not None:
             raise _with_count(refused[0].error, len(refused), len(results))
         return any(new) or any(result.outcome is Indexed.NEW for result in results)
-
-    def add_variable(self, variable: Variable) -> None:
-        """Create the variable if it does not exist. VARIABLE_CONFLICT if a different one has the name."""
-        self.commit(Addition(variables=[variable]))
-
-    def add_instance(self, instance: Instance) -> None:
-        """Create the instance if it does not exist. VARIABLE_UNKNOWN."""
-        self.commit(Addition(instances=[instance]))
-
-    def add_layout(self, layout: Layout) -> None:
-        """Create the layout if it does not exist. LAYOUT_CONFLICT if a different one has the name."""
-        self.commit(Addition(layouts=[layout]))
-
-    def index(self, records: list[Record], datasets: list[Dataset]) -> None:
-        """Add the records and datasets that do not exist yet. Raises as `commit` does."""
-        self.commit(Addition(records, datasets))
 
     def index_containers(self, datasets: Iterable[Dataset], *, managed: bool = False) -> list[IndexResult]:
         """Index datasets of existing records. Returns the result of each container, in order of first appearance.
@@ -114,15 +108,15 @@ class GeocubeCube:
 
     def variable(self, name: str) -> Variable:
         """The variable of that name. VARIABLE_UNKNOWN; SETTING_INVALID if acd does not support its data type."""
-        return self._catalogue.variable(name)
+        return self._variables.variable(name)
 
     def variables(self) -> list[Variable]:
         """All variables that acd can read, sorted by name."""
-        return self._catalogue.variables()
+        return self._variables.variables()
 
     def instances(self, variable: str) -> list[Instance]:
         """The instances of a variable, sorted by name. VARIABLE_UNKNOWN."""
-        return self._catalogue.instances(variable)
+        return self._variables.instances(variable)
 
     def layout(self, name: str) -> Layout:
         """The layout of that name. LAYOUT_UNKNOWN; LAYOUT_INVALID if acd does not support its grid."""
@@ -150,8 +144,8 @@ class GeocubeCube:
         here get a grid of one pixel in longitude and latitude around the footprint of their record. VARIABLE_UNKNOWN,
         INSTANCE_UNKNOWN.
         """
-        served = self._catalogue.served(variable, instance)
-        with self._catalogue.forgetting(served):
+        served = self._variables.served(variable, instance)
+        with self._variables.forgetting(served):
             listed = self._containers.listed(served, record_ids)
         uris = list(dict.fromkeys(item.meta.container_uri for item in listed))
         grids = dict(zip(uris, self._channel.in_parallel(_grid_of, uris), strict=True))
@@ -164,8 +158,8 @@ class GeocubeCube:
 
     def having(self, variable: str, instance: str, record_ids: Iterable[str]) -> frozenset[str]:
         """The records that have a dataset of the instance. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
-        served = self._catalogue.served(variable, instance)
-        with self._catalogue.forgetting(served):
+        served = self._variables.served(variable, instance)
+        with self._variables.forgetting(served):
             return frozenset(item.record_id for item in self._containers.listed(served, record_ids))
 
     # ---- pixels
@@ -178,7 +172,7 @@ class GeocubeCube:
         The server searches by file outlines, so datasets that only touch a grid may be included. It decides itself
         which datasets to read; `layout` is ignored. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
-        yield from self._reader.where(self._catalogue.served(variable, instance), record_ids, grids)
+        yield from self._reader.where(self._variables.served(variable, instance), record_ids, grids)
 
     def images(self, request: CubeRequest) -> Iterator[Image]:
         """Each group's image or the reason why it has none, as in `Cube.images`. LAYOUT_INVALID for an unknown CRS."""
@@ -200,14 +194,6 @@ class GeocubeCube:
 
     # ---- jobs
 
-    def config_consolidation(self, variable: str, params: ConsolidationParams) -> None:
-        """Set the parameters of a variable's consolidations. VARIABLE_UNKNOWN, SETTING_INVALID."""
-        self._jobs.configure(variable, params)
-
-    def consolidation_params(self, variable: str) -> ConsolidationParams | None:
-        """The parameters of a variable's consolidations, or None if none were set. VARIABLE_UNKNOWN."""
-        return self._jobs.params(variable)
-
     def consolidate(self, consolidation: Consolidation) -> str:
         """Start a job and return its id.
 
@@ -219,38 +205,14 @@ class GeocubeCube:
             raise AcdError(ErrorCode.SETTING_INVALID, "a consolidation has no name")
         if not consolidation.records:
             raise AcdError(ErrorCode.SETTING_INVALID, f"the consolidation {consolidation.name} names no record")
-        served = self._catalogue.served(consolidation.variable, consolidation.instance)
+        served = self._variables.served(consolidation.variable, consolidation.instance)
         self._layouts.layout(consolidation.layout)  # a Geocube checks this later, and keeps the datasets locked
         (group,) = self._reader.groups_of(served, [consolidation.records])
         if not group:
             what = f"{consolidation.variable}:{consolidation.instance}"
             raise AcdError(ErrorCode.INPUT_MISSING, f"none of the records to consolidate {what} is on the server")
-        with self._catalogue.forgetting(served):
-            return self._jobs.start(consolidation, served, list(dict.fromkeys(group)))
-
-    def job(self, id_or_name: str) -> JobState:
-        """The job with its complete log. JOB_UNKNOWN."""
-        return self._jobs.job(id_or_name)
-
-    def jobs(self, pattern: str = "") -> list[JobState]:
-        """Jobs whose names match a pattern (`*`, `?`), oldest first, with the last lines of their logs."""
-        return self._jobs.jobs(pattern)
-
-    def continue_job(self, job_id: str) -> None:
-        """Continue a job that pauses; sent only once per pause. JOB_STATE if it does not wait."""
-        self._jobs.resume(job_id)
-
-    def retry_job(self, job_id: str, *, force: bool = False) -> None:
-        """Retry what failed in a job. JOB_STATE if the job has not failed."""
-        self._jobs.retry(job_id, force=force)
-
-    def cancel_job(self, job_id: str, *, force: bool = False) -> None:
-        """End a job and undo what it did. JOB_STATE if it has ended or can no longer be stopped."""
-        self._jobs.cancel(job_id, force=force)
-
-    def clean_jobs(self, pattern: str = "", state: str = "") -> int:
-        """Remove jobs that have ended (in `state`: DONE, FAILED or DONEBUTUNTIDY; default: any). The number removed."""
-        return self._jobs.clean(pattern, state)
+        with self._variables.forgetting(served):
+            return self._start(consolidation, served, list(dict.fromkeys(group)))
 
 
 def _with_count(error: AcdError, refused: int, count: int) -> AcdError:

@@ -54,24 +54,14 @@ class Breaker:
 
 
 class PixelSource:
-    """Reads images from a downloader if there is one, and otherwise, or if it fails, from the server. Picklable.
+    """Reads images from a downloader if there is one, and otherwise, or if it fails, from the server. Picklable."""
 
-    Args:
-        server: has the catalogue.
-        downloader: reads the same files.
-    """
-
-    def __init__(self, server: Channel, downloader: Channel | None = None) -> None:
-        self._server, self._downloader = server, downloader
-
-    @classmethod
-    def of(cls, server: Channel) -> PixelSource:
-        """The source of a connection."""
-        connection = server.connection
-        endpoint = connection.downloader_endpoint
-        if endpoint is None:
-            return cls(server)
-        return cls(server, Channel(connection.model_copy(update={"attempts": DOWNLOADER_ATTEMPTS}), endpoint))
+    def __init__(self, server: Channel) -> None:
+        self._server = server
+        self._downloader: Channel | None = None
+        if (endpoint := server.connection.downloader_endpoint) is not None:
+            hurried = server.connection.model_copy(update={"attempts": DOWNLOADER_ATTEMPTS})
+            self._downloader = Channel(hurried, endpoint)
 
     def outlines(self, spec: ImageSpec, groups: Sequence[Group]) -> Iterator[Arrival]:
         """The header of each group's image, without pixels; DATA means that it has datasets."""

@@ -14,7 +14,6 @@ from acdtask.cube.protocol.convert import DTYPES
 from acdtask.cube.protocol.cubes_pb2 import (
     GetCubeMetadataResponse,
     GetCubeResponse,
-    GetCubeResponseHeader,
     ImageChunk,
     ImageHeader,
 )
@@ -41,15 +40,10 @@ def empty_images(count: int, variable: Variable, shape: tuple[int, int]) -> Pixe
 
 
 class ImageReader:
-    """Writes the bytes of an image into an array as they arrive.
+    """Writes the bytes of an image into a contiguous array, (height, width) or (bands, height, width), as they arrive.
 
-    Args:
-        header: of the image; it contains the first data.
-        variable: the variable of the image.
-        pixels: target array, contiguous: (height, width) or (bands, height, width).
-
-    Raises:
-        DamagedError: from every method, if the bytes do not match the header or the variable.
+    The header contains the first ones. Every method raises DamagedError if the bytes do not match the header or the
+    variable.
     """
 
     def __init__(self, header: ImageHeader, variable: Variable, pixels: Pixels) -> None:
@@ -145,18 +139,15 @@ class StreamReader:
             return  # broken before the first message: `count` stays None
         if first.WhichOneof("response") != "global_header":
             raise DamagedError("the stream does not begin with a global header")
-        self.count = self._checked_count(first.global_header)
+        self.count = first.global_header.count
+        if self.count < 0:
+            raise DamagedError(f"the stream announces {self.count} images")
         for number, message in enumerate(self._headers()):
             if number >= self.count:
                 raise DamagedError(f"the stream has more than its {self.count} images")
             header = message.header
             if self._image(header):
                 yield header
-
-    def _checked_count(self, header: GetCubeResponseHeader) -> int:
-        if header.count < 0:
-            raise DamagedError(f"the stream announces {header.count} images")
-        return header.count
 
     def _headers(self) -> Iterator[Message]:
         for message in self._messages:

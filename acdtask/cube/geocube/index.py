@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from acdtask.cube.geocube.catalogue import Catalogue, ServedInstance
-from acdtask.cube.geocube.channel import CallKind, Channel
+from acdtask.cube.geocube.channel import Channel
 from acdtask.cube.geocube.errors import cause_of
 from acdtask.cube.geocube.records import Records
+from acdtask.cube.geocube.variables import ServedInstance, Variables
 from acdtask.cube.model import OUTSIDE, Dataset
 from acdtask.cube.protocol import datasets_pb2 as pb
 from acdtask.cube.protocol.convert import dformat_to_message
@@ -63,8 +63,8 @@ class IndexResult:
 class Containers:
     """The containers of a Geocube. Every method raises AcdError."""
 
-    def __init__(self, channel: Channel, catalogue: Catalogue, records: Records) -> None:
-        self._channel, self._catalogue, self._records = channel, catalogue, records
+    def __init__(self, channel: Channel, variables: Variables, records: Records) -> None:
+        self._channel, self._variables, self._records = channel, variables, records
 
     def listed(self, served: ServedInstance, own_ids: Iterable[str] | None = None) -> list[ListedDataset]:
         """The datasets of an instance, or those of some records."""
@@ -83,19 +83,13 @@ class Containers:
     def index(self, datasets: Sequence[Dataset], *, managed: bool = False) -> list[IndexResult]:
         """Index the datasets that do not exist yet, container by container, some concurrently.
 
-        If a container can be opened here, its header is checked first. All other containers are indexed even if some
-        are refused.
-
-        Args:
-            datasets: of containers with absolute addresses.
-            managed: hand the files over to the server, which deletes a file together with its last dataset.
-
-        Raises:
-            AcdError: VARIABLE_UNKNOWN, INSTANCE_UNKNOWN, INPUT_MISSING for an unknown record, before anything is
-                indexed.
+        Containers have absolute addresses. If one can be opened here, its header is checked first. All other containers
+        are indexed even if some are refused. With `managed`, the server owns the files: it deletes one together with
+        its last dataset. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN, INPUT_MISSING for an unknown record, before anything is
+        indexed.
         """
         served = {
-            key: self._catalogue.served(*key) for key in dict.fromkeys((d.variable, d.instance) for d in datasets)
+            key: self._variables.served(*key) for key in dict.fromkeys((d.variable, d.instance) for d in datasets)
         }
         self._know_records(datasets)
         existing = self._existing(datasets, served)
@@ -112,7 +106,7 @@ class Containers:
         request = pb.ListDatasetsRequest(instance_id=served.id)
         if server_ids is not None:
             request.records.CopyFrom(RecordIdList(ids=server_ids))
-        answer = self._channel.call(self._channel.geocube.ListDatasets, request, CallKind.LISTING)
+        answer = self._channel.call(self._channel.geocube.ListDatasets, request, "listing")
         return [
             ListedDataset(self._records.learn(record), record.id, meta)
             for record, metas in zip(answer.records, answer.dataset_metas, strict=True)
@@ -179,7 +173,7 @@ class Containers:
     def _send(self, container: pb.Container) -> None:
         request = pb.IndexDatasetsRequest(container=container)
         try:
-            self._channel.call(self._channel.geocube.IndexDatasets, request, CallKind.LISTING)
+            self._channel.call(self._channel.geocube.IndexDatasets, request, "listing")
         except AcdError as error:
             refusal = cause_of(error)
             # If the server cannot open a container, it sends no details: only the text tells.

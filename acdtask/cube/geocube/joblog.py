@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from acdtask.cube.jobs import CellTask, JobState, TaskState
 
-__all__ = ["TaskMap", "last_error", "read_log", "tasks_of"]
+__all__ = ["last_error", "read_log", "tasks_of"]
 
 LINE = re.compile(r"^(?P<date>\S+) - (?P<severity>[A-Z]+) \| Status: (?P<state>\w*) - Message: (?P<message>.*)$", re.S)
 PREPARED = re.compile(r"\bCell:\s*(?P<cell>[^,()\s]+)")
@@ -27,22 +26,6 @@ _STATES = {
 }
 
 
-@dataclass(frozen=True)
-class TaskMap:
-    """The cells of a job by name, as far as its log reports them.
-
-    Attributes:
-        others: states of the tasks whose cell the log does not name, by id.
-    """
-
-    cells: dict[str, CellTask]
-    others: dict[str, TaskState]
-
-    def count(self, state: TaskState) -> int:
-        """Number of cells in a state."""
-        return sum(task.state is state for task in self.cells.values())
-
-
 def read_log(job: JobState) -> JobState:
     """The job, completed with the facts that only its log reports."""
     log = job.log
@@ -51,7 +34,7 @@ def read_log(job: JobState) -> JobState:
         "entries": sum(f"New state: {job.state}" in text for text in log),
         "cancelled": not states.isdisjoint({"ABORTED", "CONSOLIDATIONCANCELLING"}),
         "error": last_error(log),
-        "tasks": tuple(tasks_of(log).cells.values()),
+        "tasks": tuple(tasks_of(log).values()),
     }
     return job.model_copy(update=facts)
 
@@ -67,17 +50,16 @@ def _is_only_failure(message: str) -> bool:
     return re.fullmatch(r"(Consolidation|Deletion|Rollback|Job) failed(: \d+ task\S* failed)?\.?", message) is not None
 
 
-def tasks_of(log: Sequence[str]) -> TaskMap:
-    """The tasks that a log reports. Lines in an unknown form are ignored.
+def tasks_of(log: Sequence[str]) -> dict[str, CellTask]:
+    """The tasks of cells, by cell, as far as a log reports them. Lines in an unknown form are ignored.
 
     >>> log = ["Prepare 1 container(s) with 60 record(s) and 60 dataset(s) (Cell:8/-138, geographic: []) (id:a1)",
     ...        "TaskEvt received with status TaskSuccessful (id:a1, err:)"]
-    >>> tasks_of(log).cells["8/-138"]
+    >>> tasks_of(log)["8/-138"]
     CellTask(cell='8/-138', state=<TaskState.DONE: 'done'>, containers=1, records=60, datasets=60, reason='')
     """
     cells: dict[str, CellTask] = {}
     cell_of: dict[str, str] = {}
-    others: dict[str, TaskState] = {}
     for text in log:
         task = TASK.search(text)
         if prepared := PREPARED.search(text):
@@ -93,12 +75,10 @@ def tasks_of(log: Sequence[str]) -> TaskMap:
                 cell_of[task["id"]] = cell
         elif task and (reported := REPORTED.search(text)) and reported["status"] in _STATES:
             state, reason = _STATES[reported["status"]], REASON.search(text)
-            if (known := cell_of.get(task["id"])) is None:
-                others[task["id"]] = state
-            else:
+            if (known := cell_of.get(task["id"])) is not None:
                 why = reason["reason"] if reason and state is TaskState.FAILED else ""
                 cells[known] = cells[known].model_copy(update={"state": state, "reason": why})
-    return TaskMap(cells, others)
+    return cells
 
 
 def _number(pattern: re.Pattern[str], text: str) -> int:

@@ -9,11 +9,11 @@ import grpc
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from acdtask.cube.follow import ELIDED, ENDED
-from acdtask.cube.geocube.catalogue import Catalogue, ServedInstance
-from acdtask.cube.geocube.channel import CallKind, Channel
+from acdtask.cube.geocube.channel import Channel
 from acdtask.cube.geocube.errors import cause_of, is_taken
 from acdtask.cube.geocube.joblog import read_log
-from acdtask.cube.jobs import Consolidation, ConsolidationParams, JobState, Level, stored_as
+from acdtask.cube.geocube.variables import ServedInstance, Variables
+from acdtask.cube.jobs import Consolidates, Consolidation, ConsolidationParams, JobState, Level, stored_as
 from acdtask.cube.patterns import matcher
 from acdtask.cube.protocol import jobs_pb2 as pb
 from acdtask.cube.protocol.convert import (
@@ -27,7 +27,7 @@ from acdtask.cube.protocol.records_pb2 import RecordIdList
 from acdtask.cube.protocol.values_pb2 import ExecutionLevel, StorageClass
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["Jobs"]
+__all__ = ["ConsolidatingGeocube"]
 
 LINES_OF_A_PAGE = 1000
 NAMED = 5
@@ -39,16 +39,16 @@ QUEUE_SECONDS, LOOK_SECONDS = 25.0, 0.2
 FIRST_MOMENT = datetime.min.replace(tzinfo=UTC)
 
 
-class Jobs:
-    """The jobs of a Geocube. Every method raises AcdError; JOB_UNKNOWN for an unknown id or name."""
+class ConsolidatingGeocube(Consolidates):
+    """The part of a `GeocubeCube` that consolidates. Every method raises AcdError; JOB_UNKNOWN for an unknown job."""
 
-    def __init__(self, channel: Channel, catalogue: Catalogue) -> None:
-        self._channel, self._catalogue = channel, catalogue
+    def __init__(self, channel: Channel, variables: Variables) -> None:
+        self._channel, self._variables = channel, variables
         self._continued: dict[str, tuple[str, datetime]] = {}
 
-    def configure(self, variable: str, params: ConsolidationParams) -> None:
-        """Set the consolidation parameters of a variable. VARIABLE_UNKNOWN, SETTING_INVALID."""
-        definition = self._catalogue.variable(variable)
+    def config_consolidation(self, variable: str, params: ConsolidationParams) -> None:
+        """Set the parameters of a variable's consolidations. VARIABLE_UNKNOWN, SETTING_INVALID."""
+        definition = self._variables.variable(variable)
         message = pb.ConsolidationParams(
             dformat=dformat_to_message(stored_as(definition, params)),
             exponent=params.exponent,
@@ -58,13 +58,13 @@ class Jobs:
             storage_class=StorageClass.Value(params.storage_class),
         )
         request = pb.ConfigConsolidationRequest(
-            variable_id=self._catalogue.variable_id(variable), consolidation_params=message
+            variable_id=self._variables.variable_id(variable), consolidation_params=message
         )
         self._channel.call(self._channel.geocube.ConfigConsolidation, request)
 
-    def params(self, variable: str) -> ConsolidationParams | None:
-        """The consolidation parameters of a variable, or None if none were set. VARIABLE_UNKNOWN."""
-        request = pb.GetConsolidationParamsRequest(variable_id=self._catalogue.variable_id(variable))
+    def consolidation_params(self, variable: str) -> ConsolidationParams | None:
+        """The parameters of a variable's consolidations, or None if none were set. VARIABLE_UNKNOWN."""
+        request = pb.GetConsolidationParamsRequest(variable_id=self._variables.variable_id(variable))
         try:
             message = self._channel.call(self._channel.geocube.GetConsolidationParams, request).consolidation_params
         except AcdError as error:
@@ -72,7 +72,7 @@ class Jobs:
             if refusal is not None and refusal.code is grpc.StatusCode.NOT_FOUND:
                 return None
             raise
-        definition = self._catalogue.variable(variable)
+        definition = self._variables.variable(variable)
         return ConsolidationParams.model_validate(
             {
                 "dformat": dformat_from_message(message.dformat, definition.dformat.dtype),
@@ -84,7 +84,7 @@ class Jobs:
             }
         )
 
-    def start(self, wanted: Consolidation, served: ServedInstance, server_ids: list[str]) -> str:
+    def _start(self, wanted: Consolidation, served: ServedInstance, server_ids: list[str]) -> str:
         """Start a consolidation of records (by the server's ids) and return its id.
 
         INPUT_MISSING, JOB_CONFLICT, DATASET_LOCKED.
@@ -92,8 +92,8 @@ class Jobs:
         if not server_ids:
             what = f"none of the records of {wanted.name} has a dataset of {wanted.variable}:{wanted.instance}"
             raise AcdError(ErrorCode.INPUT_MISSING, what)
-        if self.params(wanted.variable) is None:
-            self.configure(wanted.variable, ConsolidationParams(compression="LOSSLESS"))
+        if self.consolidation_params(wanted.variable) is None:
+            self.config_consolidation(wanted.variable, ConsolidationParams(compression="LOSSLESS"))
         if self._named(wanted.name) is not None:
             raise self._name_taken(wanted.name)
         request = pb.ConsolidateRequest(
@@ -106,7 +106,7 @@ class Jobs:
         for attempt in range(1, self._channel.connection.attempts + 1):
             try:
                 call = self._channel.geocube.Consolidate
-                return self._channel.call(call, request, CallKind.LISTING, repeat=False).job_id
+                return self._channel.call(call, request, "listing", repeat=False).job_id
             except AcdError as error:
                 if error.code is not ErrorCode.GEOCUBE_UNREACHABLE or attempt == self._channel.connection.attempts:
                     raise self._start_failure(error, wanted) from error
@@ -116,7 +116,7 @@ class Jobs:
         raise AcdError(ErrorCode.BUG, f"job {wanted.name} was neither started nor refused")
 
     def job(self, id_or_name: str) -> JobState:
-        """The job with its complete log."""
+        """The job with its complete log. JOB_UNKNOWN."""
         job_id = self._id_of(id_or_name)
         message = self._page(job_id, 0)
         # Pages are counted from the newest line; a full page means that there may be older ones.
@@ -132,16 +132,16 @@ class Jobs:
         """Jobs whose names match a pattern, oldest first, with the last lines of their logs."""
         matches = matcher(pattern or "*")
         request = pb.ListJobsRequest(name_like=pattern)
-        reply = self._channel.call(self._channel.geocube.ListJobs, request, CallKind.LISTING)
+        reply = self._channel.call(self._channel.geocube.ListJobs, request, "listing")
         jobs = [_state(message, tuple(_lines(message))) for message in reply.jobs if matches(message.name)]
         return sorted(jobs, key=lambda job: (job.created, job.id))
 
-    def resume(self, id_or_name: str) -> None:
+    def continue_job(self, job_id: str) -> None:
         """Continue a job that pauses. JOB_STATE if it does not wait.
 
         A Geocube processes the order later; a second one for the same pause would be an error, so it is not sent.
         """
-        job_id = self._id_of(id_or_name)
+        job_id = self._id_of(job_id)
         job = _state(self._page(job_id, 0), ())
         if not job.waiting:
             raise AcdError(ErrorCode.JOB_STATE, f"job {job.name} does not wait: it is {job.state}")
@@ -150,27 +150,19 @@ class Jobs:
         self._channel.call(self._channel.geocube.ContinueJob, pb.ContinueJobRequest(id=job_id), repeat=False)
         self._continued[job_id] = job.state, job.updated
 
-    def retry(self, id_or_name: str, *, force: bool = False) -> None:
-        """Retry a failed job. JOB_STATE."""
-        before = self._newest(self._id_of(id_or_name))
+    def retry_job(self, job_id: str, *, force: bool = False) -> None:
+        """Retry what failed in a job. JOB_STATE if the job has not failed."""
+        before = self._newest(self._id_of(job_id))
         request = pb.RetryJobRequest(id=before.id, force_any_state=force)
         self._channel.call(self._channel.geocube.RetryJob, request, repeat=False)
         self._await_change(before)
 
-    def cancel(self, id_or_name: str, *, force: bool = False) -> None:
-        """End a job and undo what it did. JOB_STATE."""
-        before = self._newest(self._id_of(id_or_name))
+    def cancel_job(self, job_id: str, *, force: bool = False) -> None:
+        """End a job and undo what it did. JOB_STATE if it has ended or can no longer be stopped."""
+        before = self._newest(self._id_of(job_id))
         request = pb.CancelJobRequest(id=before.id, force_any_state=force)
         self._channel.call(self._channel.geocube.CancelJob, request, repeat=False)
         self._await_change(before)
-
-    def clean(self, pattern: str = "", state: str = "") -> int:
-        """Remove jobs that have ended. The number removed."""
-        if state and state not in ENDED:
-            detail = f"jobs in the state {state} have not ended and cannot be removed"
-            raise AcdError(ErrorCode.SETTING_INVALID, detail, f"Use {', '.join(sorted(ENDED))}, or no state.")
-        request = pb.CleanJobsRequest(name_like=pattern, state=state)
-        return self._channel.call(self._channel.geocube.CleanJobs, request, CallKind.ADMIN).count
 
     def _start_failure(self, error: AcdError, wanted: Consolidation) -> AcdError:
         refusal = cause_of(error)

@@ -11,19 +11,15 @@ from pydantic import ValidationError
 from acdtask.cube.geocube.channel import Channel
 from acdtask.cube.geocube.errors import check_name, malformed
 from acdtask.cube.protocol import layouts_pb2 as pb
-from acdtask.cube.protocol.convert import area_to_message
+from acdtask.cube.protocol.convert import area_to_message, grid_parameters, layout_to_message
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import WEB_MERCATOR_HALF_WIDTH, Layout, RegularGrid, Tile, WebMercatorGrid
 
-__all__ = ["Layouts", "layout_of", "layout_to_message"]
+__all__ = ["Layouts", "layout_of"]
 
 WEB_MERCATOR = "EPSG:3857"
 SCALES = (1, 2, 4, 8, 16)
 ZOOMS = 25
-BLOCK = 256
-MAX_RECORDS = 1000
-PATTERN = "Z=0>T>R>B;R>Z=1:>T>B"
-"""Geocube's default: the pixels of a tile are contiguous over all records."""
 
 OFF_GRID = 1e-3
 """Tolerance, in cells, for the rounding of a tile's position in the grid."""
@@ -77,16 +73,11 @@ class Layouts:
         self._compare(layout, layout_of(existing))
         return False
 
-    def delete(self, name: str) -> None:
-        """Remove a layout if it exists."""
-        self._channel.call(self._channel.geocube.DeleteLayout, pb.DeleteLayoutRequest(name=name))
-
     def tiles(self, area: dict[str, Any], layout: Layout) -> list[Tile]:
         """The cells of a layout that intersect an area according to the server, sorted by row, then column.
 
-        Args:
-            area: GeoJSON polygons in longitude and latitude. The protocol rounds them by up to a metre.
-            layout: may be unknown to the server.
+        The area is GeoJSON polygons in longitude and latitude, which the protocol rounds by up to a metre. The server
+        need not know the layout.
         """
         request = pb.TileAOIRequest(aoi=area_to_message(area), layout=layout_to_message(layout))
         messages = self._channel.listed(self._channel.geocube.TileAOI, request)
@@ -109,7 +100,7 @@ class Layouts:
         return next((message for message in self._list(name) if message.name == name), None) if name else None
 
     def _compare(self, wanted: Layout, existing: Layout) -> None:
-        mine, others = _parameters(wanted), _parameters(existing)
+        mine, others = grid_parameters(wanted), grid_parameters(existing)
         differences = [
             f"{key} {others[key]} instead of {mine[key]}" for key in mine if not _same(mine[key], others[key])
         ]
@@ -118,25 +109,14 @@ class Layouts:
             raise AcdError(ErrorCode.LAYOUT_CONFLICT, detail)
 
 
-def layout_to_message(layout: Layout) -> pb.Layout:
-    """The message of a layout, as a regular grid; `layout_of` recognises web mercator tiles by origin and cell size.
+def layout_of(message: pb.Layout) -> Layout:
+    """The layout of a message. LAYOUT_INVALID if acd does not support its grid.
 
-    >>> message = layout_to_message(Layout(name="z9", grid=WebMercatorGrid(zoom=9, scale=2)))
-    >>> layout_of(message).grid
+    Web mercator tiles are recognised by origin and size of cells.
+
+    >>> layout_of(layout_to_message(Layout(name="z9", grid=WebMercatorGrid(zoom=9, scale=2)))).grid
     WebMercatorGrid(kind='web_mercator', zoom=9, scale=2)
     """
-    return pb.Layout(
-        name=layout.name,
-        grid_parameters={"grid": "regular"} | _parameters(layout),
-        block_x_size=BLOCK,
-        block_y_size=BLOCK,
-        max_records=MAX_RECORDS,
-        interlacing_pattern=PATTERN,
-    )
-
-
-def layout_of(message: pb.Layout) -> Layout:
-    """The layout of a message. LAYOUT_INVALID if acd does not support its grid."""
     parameters = message.grid_parameters
     try:
         _check_regular(parameters.get("grid", ""))
@@ -160,19 +140,6 @@ def layout_of(message: pb.Layout) -> Layout:
 def _check_regular(kind: str) -> None:
     if kind.lower() != "regular":
         raise ValueError(f"its grid is {kind!r}")
-
-
-def _parameters(layout: Layout) -> dict[str, str]:
-    ox, oy = layout.origin
-    grid = layout.grid
-    resolution = grid.resolution if isinstance(grid, RegularGrid) else layout.cell_extent / layout.cell_pixels
-    return {
-        "crs": layout.crs,
-        "resolution": repr(resolution),
-        "cell_size": str(layout.cell_pixels),
-        "ox": repr(ox),
-        "oy": repr(oy),
-    }
 
 
 def _same(mine: str, other: str) -> bool:

@@ -6,39 +6,36 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
-from acdtask.cube.geocube.catalogue import Catalogue, ServedInstance
 from acdtask.cube.geocube.channel import Channel
 from acdtask.cube.geocube.downloader import PixelSource
 from acdtask.cube.geocube.frames import empty_images
 from acdtask.cube.geocube.index import Containers
 from acdtask.cube.geocube.records import Records
 from acdtask.cube.geocube.stream import Arrival, Group, ImageSpec, Target
-from acdtask.cube.model import CubeRequest, Dataset, Image, Outcome, Slice, Variable
+from acdtask.cube.geocube.variables import ServedInstance, Variables
+from acdtask.cube.model import FOREIGN, CubeRequest, Dataset, Image, Outcome, Slice, Variable
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.data_format import Pixels, Resampling
 from acdtask.raster.grid import Grid
 
-__all__ = ["FOREIGN", "Reader"]
-
-FOREIGN = "geocube:"
-"""Prefix of the address of a dataset that the server reads for us; the server's id of its record follows."""
+__all__ = ["Reader"]
 
 
 class Reader:
     """Reads images from a Geocube or its downloader."""
 
-    def __init__(self, channel: Channel, catalogue: Catalogue, records: Records, containers: Containers) -> None:
+    def __init__(self, channel: Channel, variables: Variables, records: Records, containers: Containers) -> None:
         self._channel = channel
-        self._catalogue = catalogue
+        self._variables = variables
         self._records = records
         self._containers = containers
-        self._source = PixelSource.of(channel)
+        self._source = PixelSource(channel)
 
     def groups_of(self, served: ServedInstance, groups: Iterable[tuple[str, ...]]) -> list[Group]:
         """The groups in the server's ids, without records that have no dataset of the instance there."""
         groups = list(groups)
         if self._records.unknown(record_id for group in groups for record_id in group):
-            with self._catalogue.forgetting(served):
+            with self._variables.forgetting(served):
                 self._containers.listed(served)
         server_id_of = self._records.identities.server_id
         return [tuple(server_id for own in group if (server_id := server_id_of(own))) for group in groups]
@@ -52,7 +49,7 @@ class Reader:
         own_id_of = self._records.identities.own_id
 
         def datasets_on(grid: Grid) -> list[Dataset]:
-            with self._catalogue.forgetting(served):
+            with self._variables.forgetting(served):
                 arrivals = self._source.outlines(_spec(served, grid), known)
                 ids = [known[arrival.number][0] for arrival in arrivals if arrival.outcome is not Outcome.ABSENT]
             return [_to_read(served, own_id_of(server_id) or "", server_id, grid) for server_id in ids]
@@ -61,7 +58,7 @@ class Reader:
 
     def images(self, request: CubeRequest) -> Iterator[Image]:
         """Each group's image or the reason why it has none, as in `Cube.images`. LAYOUT_INVALID for an unknown CRS."""
-        served = self._catalogue.served(request.variable, request.instance)
+        served = self._variables.served(request.variable, request.instance)
         arrays: dict[int, Pixels] = {}
 
         def target(number: int) -> Pixels:
@@ -75,7 +72,7 @@ class Reader:
 
     def stack(self, request: CubeRequest) -> tuple[Pixels, list[Image]]:
         """All images in one array, and the outcome of each group, as `GeocubeCube.stack`."""
-        served = self._catalogue.served(request.variable, request.instance)
+        served = self._variables.served(request.variable, request.instance)
         pixels = empty_images(len(dict.fromkeys(request.groups)), served.variable, request.grid.shape)
         images: list[Image] = []
         filled: dict[int, None] = {}  # ids of arrays: a group that is requested twice has only one
@@ -92,7 +89,7 @@ class Reader:
         uses = Counter(group for group in groups if group)
         spec = _spec(served, request.grid, request.resampling)
         kept: dict[Group, Arrival] = {}  # images of groups that follow again
-        with self._catalogue.forgetting(served):
+        with self._variables.forgetting(served):
             arrivals = self._source.images(spec, distinct, target)
             for records, group in zip(request.groups, groups, strict=True):
                 if not group:
@@ -128,7 +125,7 @@ class Reader:
         if instance is None:
             pixels[...] = nodata
             return
-        served = self._catalogue.served(variable.name, instance)
+        served = self._variables.served(variable.name, instance)
         _check_same(variable, served.variable)
         # Slices of the same group share one image: it arrives in the first slice and is copied to the others.
         indices: dict[Group, list[int]] = {}
@@ -136,7 +133,7 @@ class Reader:
             indices.setdefault(self._group_of(served, item), []).append(index)
         groups = [group for group in indices if group]
         spec = _spec(served, grid, resampling)
-        with self._catalogue.forgetting(served):
+        with self._variables.forgetting(served):
             for arrival in self._source.images(spec, groups, lambda number: pixels[indices[groups[number]][0]]):
                 first, *others = indices[groups[arrival.number]]
                 if arrival.outcome is Outcome.FAILED:

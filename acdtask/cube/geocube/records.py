@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from acdtask.cube.geocube.channel import CallKind, Channel
+from acdtask.cube.geocube.channel import Channel
 from acdtask.cube.geocube.errors import cause_of, check_name, is_taken, malformed
 from acdtask.cube.model import Record, RecordQuery
 from acdtask.cube.protocol import records_pb2 as pb
@@ -40,12 +40,6 @@ class Identities:
         with self._lock:
             self._server_of[own] = server
             self._own_of[server] = own
-
-    def forget(self, owns: Iterable[str]) -> None:
-        """Remove records, which may have been deleted or recreated."""
-        with self._lock:
-            for own in owns:
-                self._own_of.pop(self._server_of.pop(own, ""), None)
 
     def server_id(self, own: str) -> str | None:
         """The server's id, or None if unknown."""
@@ -122,16 +116,6 @@ class Records:
         areas = dict(zip(aois, self._channel.in_parallel(self._area, aois), strict=True))
         return {message.id: areas[message.aoi_id] for message in messages}
 
-    def delete(self, own_ids: Iterable[str], *, leave_used: bool = False) -> int:
-        """Remove records and return their number. IN_USE if one has datasets, unless `leave_used` keeps those."""
-        owns = list(own_ids)
-        ids = [server_id for own in owns if (server_id := self.identities.server_id(own))]
-        if not ids:
-            return 0
-        self.identities.forget(owns)
-        request = pb.DeleteRecordsRequest(ids=ids, no_fail=leave_used)
-        return int(self._channel.call(self._channel.geocube.DeleteRecords, request, CallKind.LISTING).nb)
-
     def _area(self, aoi_id: str) -> dict[str, Any]:
         return area_from_message(self._channel.call(self._channel.geocube.GetAOI, pb.GetAOIRequest(id=aoi_id)).aoi)
 
@@ -177,7 +161,7 @@ class Records:
 
     def _create(self, records: Sequence[Record], messages: Sequence[pb.NewRecord]) -> None:
         request = pb.CreateRecordsRequest(records=messages)
-        answer = self._channel.call(self._channel.geocube.CreateRecords, request, CallKind.LISTING)
+        answer = self._channel.call(self._channel.geocube.CreateRecords, request, "listing")
         if len(answer.ids) != len(records):
             raise malformed(self._channel.endpoint, f"{len(answer.ids)} ids for {len(records)} records")
         for record, server in zip(records, answer.ids, strict=True):

@@ -16,12 +16,13 @@ from acdtask.cube.geocube.connection import Endpoint
 from acdtask.cube.geocube.errors import LOST, is_passing, malformed, refusal_of
 from acdtask.cube.geocube.frames import DamagedError, ImageReader, Message, StreamReader
 from acdtask.cube.model import Outcome, Variable
-from acdtask.cube.protocol.convert import RESAMPLINGS, transform_to_message
+from acdtask.cube.protocol.convert import NO_DATA, RESAMPLINGS, transform_to_message
 from acdtask.cube.protocol.cubes_pb2 import GetCubeRequest, ImageHeader
 from acdtask.cube.protocol.records_pb2 import GroupedRecordIds, GroupedRecordIdsList
 from acdtask.cube.protocol.values_pb2 import Resampling as ResamplingMessage
 from acdtask.cube.protocol.values_pb2 import Size
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.hosts import is_this_machine
 from acdtask.raster.data_format import Pixels, Resampling
 from acdtask.raster.grid import Grid
 
@@ -35,9 +36,6 @@ Target: TypeAlias = Callable[[int], Pixels]
 
 Opening: TypeAlias = Callable[[Sequence[int]], Generator[Message, None, None]]
 """Opens a stream for the groups with these numbers; closing it cancels the call."""
-
-NO_DATA = "rpc error: code = NotFound desc = Not enough valid pixels (skipped)"
-"""The only way in which a server reports an image without valid pixels."""
 
 IDS_AT_ONCE = 20_000
 """Maximum number of ids in a request; requests are limited to 4 MiB."""
@@ -122,7 +120,7 @@ class LinkSpeed:
     @classmethod
     def is_slow(cls, endpoint: Endpoint) -> bool:
         """Whether compression saves time."""
-        return not endpoint.is_loopback and cls._known.get(endpoint, SLOW_MB_S) < SLOW_MB_S
+        return not is_this_machine(endpoint.host) and cls._known.get(endpoint, SLOW_MB_S) < SLOW_MB_S
 
 
 def level_of(channel: Channel) -> int:
@@ -140,18 +138,9 @@ class _BrokenError(Exception):
 class CubeStream:
     """The images of groups in order; a group that the server leaves out is ABSENT.
 
-    A broken stream is reopened for the missing groups, until several attempts in a row bring no image.
-
-    Args:
-        channel: the channel to the server.
-        opening: opens a stream for groups by their numbers.
-        groups: the requested groups; none is empty.
-        variable: the variable of the images.
-        target: returns the array of each image; None to request headers only.
-
-    Raises:
-        AcdError: while iterating: GEOCUBE_UNREACHABLE, GEOCUBE_FAILED for a malformed stream, and the server's
-            refusals.
+    A broken stream is reopened for the missing groups, until several attempts in a row bring no image. No group is
+    empty; without a target, only headers are requested. Iterating raises GEOCUBE_UNREACHABLE, GEOCUBE_FAILED for a
+    malformed stream, and the server's refusals.
     """
 
     def __init__(

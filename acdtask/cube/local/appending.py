@@ -30,15 +30,10 @@ def plan_containers(
 ) -> list[CellWork]:
     """Plan the containers that add new records to a cell: ordered by datetime, name and id, full ones first.
 
-    Args:
-        tile: the cell.
-        slices: the new records, each labelled with its id.
-        copies: datasets of the cell's current containers.
-        records: records of the slices and copies, by id.
-        dformat: data format of the new containers. Containers with other formats stay unchanged.
-        key_of: returns the key of a container with some slices.
-        cut: whether a container has at most as many records as a chunk has times, so that reads in time order share no
-            chunk; otherwise all records go to one container.
+    Each slice is a new record, labelled with its id. `copies` are the datasets of the cell's current containers; those
+    with another data format than `dformat` stay unchanged. `key_of` returns the key of a container with some slices.
+    With `cut`, a container has at most as many records as a chunk has times, so that reads in time order share no
+    chunk; otherwise all records go to one container.
     """
     candidates = containers_with_room(copies, dformat)
     merged = candidates[: merge_count(len(slices), [len(container) for container in candidates])]
@@ -76,11 +71,8 @@ def merge_count(new: int, sizes: Sequence[int]) -> int:
     """Number of the smallest containers to rewrite together with new records.
 
     Each remaining container is then larger than all smaller ones together. So at most six are not full, and a record is
-    written at most seven times. Rewriting the same container every day would write a record up to 64 times.
-
-    Args:
-        new: number of new records.
-        sizes: numbers of records of the containers with room, in ascending order.
+    written at most seven times. Rewriting the same container every day would write a record up to 64 times. `sizes` are
+    the numbers of records of the containers with room, in ascending order.
 
     >>> [merge_count(1, sizes) for sizes in ([], [1], [2], [1, 2], [1, 4], [1] * 80)]
     [0, 1, 0, 2, 1, 80]

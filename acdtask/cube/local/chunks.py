@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import product
 from typing import Literal, TypeAlias, cast
@@ -20,7 +20,7 @@ import google_crc32c
 import numpy as np
 from numcodecs import blosc  # type: ignore[import-untyped]  # it has no types
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasPath, BaseModel, ConfigDict, Field, ValidationError
 
 from acdtask.raster.data_format import DType, Pixels
 from acdtask.raster.grid import Window
@@ -56,24 +56,6 @@ class _Metadata(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class _ChunkShape(_Metadata):
-    chunk_shape: Shape
-
-
-class _ChunkGrid(_Metadata):
-    name: Literal["regular"]
-    configuration: _ChunkShape
-
-
-class _Separator(_Metadata):
-    separator: Literal["/"]
-
-
-class _ChunkKeys(_Metadata):
-    name: Literal["default"]
-    configuration: _Separator
-
-
 class _Endian(_Metadata):
     endian: Literal["little"]
 
@@ -94,24 +76,25 @@ class _Checksum(BaseModel):
 
 
 class StackLayout(_Metadata):
-    """The zarr.json of an array with chunks in little endian, compressed with Blosc, with a CRC-32C."""
+    """The zarr.json of an array with chunks in little endian, compressed with Blosc, with a CRC-32C.
+
+    Attributes:
+        chunks: shape (time, y, x) of a chunk.
+    """
 
     zarr_format: Literal[3]
     node_type: Literal["array"]
     shape: Shape
     data_type: DType
-    chunk_grid: _ChunkGrid
-    chunk_key_encoding: _ChunkKeys
+    chunk_grid: Literal["regular"] = Field(validation_alias=AliasPath("chunk_grid", "name"))
+    chunks: Shape = Field(validation_alias=AliasPath("chunk_grid", "configuration", "chunk_shape"))
+    chunk_keys: Literal["default"] = Field(validation_alias=AliasPath("chunk_key_encoding", "name"))
+    separator: Literal["/"] = Field(validation_alias=AliasPath("chunk_key_encoding", "configuration", "separator"))
     fill_value: float | Literal["NaN"]
     codecs: tuple[_Bytes, _Blosc, _Checksum]
     storage_transformers: tuple[()] = ()
     attributes: object = None
     dimension_names: object = None
-
-    @property
-    def chunks(self) -> Shape:
-        """Shape (time, y, x) of a chunk."""
-        return self.chunk_grid.configuration.chunk_shape
 
     @cached_property
     def written(self) -> NDArray[np.bool_] | None:
@@ -155,22 +138,14 @@ NODES = "acd_files"
 ARRAY_NAME = re.compile(r"[\w-]+")
 
 
-class _Nodes(BaseModel):
-    metadata: dict[str, object]
-
-
-class _GroupAttributes(BaseModel):
-    acd_data: str
-    acd_files: dict[str, str] = {}
-
-
 class _Group(BaseModel):
     """The zarr.json of a container that is a group; it contains those of its arrays."""
 
     zarr_format: Literal[3]
     node_type: Literal["group"]
-    attributes: _GroupAttributes
-    consolidated_metadata: _Nodes
+    name: str = Field(validation_alias=AliasPath("attributes", DATA_ARRAY))
+    files: dict[str, str] = Field(validation_alias=AliasPath("attributes", NODES))
+    nodes: dict[str, object] = Field(validation_alias=AliasPath("consolidated_metadata", "metadata"))
 
 
 @dataclass(frozen=True)
@@ -179,31 +154,26 @@ class StackArray:
 
     Attributes:
         layout: metadata of the array.
-        name: name in the container's group; empty if the container is the array itself, as in acd 0.1.0.
+        name: name in the container's group.
         files: checksums of the container's files by key, except chunks of images.
     """
 
     layout: StackLayout
-    name: str = ""
-    files: Mapping[str, str] = field(default_factory=dict)
+    name: str
+    files: Mapping[str, str]
 
     def key(self, container: str) -> str:
         """The key of the array, given that of its container, which may be empty."""
-        return "/".join(part for part in (container, self.name) if part)
+        return f"{container}/{self.name}" if container else self.name
 
 
 @lru_cache(maxsize=1024)
 def stack_of(metadata: bytes) -> StackArray | None:
     """The array that a container's zarr.json describes, or None if StackWriter did not write it."""
-    # In acd 0.1.0, a container was the array itself; now it is a group.
-    with suppress(ValidationError):
-        return StackArray(StackLayout.model_validate_json(metadata))
     with suppress(ValidationError):
         group = _Group.model_validate_json(metadata)
-        name = group.attributes.acd_data
-        if ARRAY_NAME.fullmatch(name):
-            layout = StackLayout.model_validate(group.consolidated_metadata.metadata.get(name))
-            return StackArray(layout, name, group.attributes.acd_files)
+        if ARRAY_NAME.fullmatch(group.name):
+            return StackArray(StackLayout.model_validate(group.nodes.get(group.name)), group.name, group.files)
     return None
 
 
@@ -233,15 +203,10 @@ class Request:
 def read_stack(
     store: Store, key: str, layout: StackLayout, requests: Sequence[Request], pool: Executor | None = None
 ) -> list[Pixels]:
-    """Read windows of images. Each chunk is fetched and decoded once.
+    """Read windows of images of the array with this key. Each chunk is fetched and decoded once.
 
-    Args:
-        store: where the container is.
-        key: key of the array; empty if it is the store's root.
-        layout: from the array's zarr.json.
-        requests: within the array's shape. Targets are in one stack of the array's data type. If consecutive targets
-            make up a chunk, it is decoded into them directly.
-        pool: threads that fetch and decode; default: the calling thread.
+    Requests are within the array's shape, and their targets in one stack of its data type. If consecutive targets make
+    up a chunk, it is decoded into them directly. The threads of `pool` fetch and decode, or else the calling thread.
 
     Returns:
         Arrays of the windows' shapes: the targets, if given, or possibly views of larger arrays.

@@ -49,13 +49,7 @@ def container_key(
 ) -> str:
     """Key of a container. The same inputs give the same key.
 
-    Args:
-        variable: name of the variable.
-        instance: name of the instance.
-        tile: the cell.
-        slices: the datasets of each image.
-        resampling: None for the variable's.
-        made_by: other inputs that affect the content, and the owner.
+    `made_by` are other inputs that affect the content, and the owner.
     """
     datasets = [part.model_dump(mode="json") for part in slices]
     inputs = [tile.grid.model_dump(mode="json"), resampling, datasets, *made_by]
@@ -86,23 +80,10 @@ def write_cell(
     dformat: DataFormat | None = None,
     between: Callable[[], None] = lambda: None,
 ) -> str:
-    """Read a cell block by block, with all records of a block at once, and write its container.
+    """Read a cell block by block, with all records of a block at once; write its container, and return the checksum.
 
-    Args:
-        cube: where to read.
-        store: where to write.
-        cell: the cell and its images.
-        variable: a variable of one band.
-        instance: name of the instance, stored as an attribute.
-        resampling: default: the variable's.
-        dformat: data format of the container; default: the variable's.
-        between: called before each block; an exception of it ends the writing.
-
-    Returns:
-        The container's checksum.
-
-    Raises:
-        AcdError: INPUT_BANDS, CUBE_DAMAGED, INPUT_UNREADABLE, or what Store raises.
+    Resampling and data format are by default those of the variable, which has one band. `between` is called before each
+    block; an exception of it ends the writing. INPUT_BANDS, CUBE_DAMAGED, INPUT_UNREADABLE, or what Store raises.
     """
     require_one_band(variable)
     stored = dformat or variable.dformat

@@ -48,14 +48,10 @@ def read_window(
 ) -> list[Pixels]:
     """Read windows from one container, which is opened once.
 
-    Args:
-        store: the cube's store.
-        uri: address of the container.
-        requests: datasets of the container, each with a window of the container's grid.
-        targets: for each request of one band, where to read it (optional); all in one stack of the datasets' data
-            type. They are not used if the container has another data type.
-        pool: threads that decode chunks of a consolidated container; default: the calling thread.
-        level: number of a GeoTIFF's overview, which then has the grid of the datasets; default: the image itself.
+    A request is a dataset of the container, with a window of the container's grid. `targets` say where to read each
+    request of one band: all in one stack of the datasets' data type, not used if the container has another one. `pool`
+    decodes chunks of a consolidated container. `level` is the number of a GeoTIFF's overview, which then has the grid
+    of the datasets.
 
     Returns:
         For each request an array of shape (bands, height, width), as stored. It may be the target, and must not be

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from acdtask.cube.local.columns import microseconds
 from acdtask.cube.model import Record
 from acdtask.raster.grid import Grid
 from acdtask.raster.points import crs_of
@@ -21,8 +21,6 @@ __all__ = ["SPATIAL_REF", "Coordinate", "coordinates_of"]
 
 SPATIAL_REF = "spatial_ref"
 """The name that rioxarray and GDAL look for."""
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # Names and parameters of projections in PROJ, and in CF (appendix F).
 GRID_MAPPINGS = {
@@ -81,7 +79,7 @@ def coordinates_of(grid: Grid, records: Sequence[Record]) -> dict[str, Coordinat
 
 
 def _time(records: Sequence[Record]) -> Coordinate:
-    micros = np.array([(record.datetime - EPOCH) // timedelta(microseconds=1) for record in records], np.int64)
+    micros = np.array([microseconds(record.datetime) for record in records], np.int64)
     unit = "microseconds" if (micros % 1_000_000).any() else "seconds"
     values = micros if unit == "microseconds" else micros // 1_000_000
     attributes = {

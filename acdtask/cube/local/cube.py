@@ -6,10 +6,17 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from acdtask import __version__
-from acdtask.cube.local import cells
 from acdtask.cube.local.index import Index
 from acdtask.cube.local.state import Head, Removal
-from acdtask.cube.model import Addition, CubeRequest, Dataset, Image, Instance, Record, RecordQuery, Slice, Variable
+from acdtask.cube.model import (
+    Cube,
+    CubeRequest,
+    Dataset,
+    Image,
+    Instance,
+    Slice,
+    Variable,
+)
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.data_format import Pixels, Resampling
 from acdtask.raster.grid import Grid, Layout, Tile
@@ -23,15 +30,8 @@ MARK = "cube.json"
 MARK_FIX = "Delete the file and run 'acdtask ingest' again to write a new one. The rest of the cube stays unchanged."
 
 
-class LocalCube:
-    """A cube without a server. It implements `acdtask.cube.model.Cube`.
-
-    Picklable; each process has its own caches.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self._index = Index(store)
+class LocalCube(Index, Cube):
+    """A cube without a server: its index, and how pixels are read. Picklable; each process has its own caches."""
 
     def __reduce__(self) -> tuple[type[LocalCube], tuple[Store]]:
         return LocalCube, (self.store,)
@@ -64,34 +64,6 @@ class LocalCube:
         store = self.store.confined(addresses)
         return self if store == self.store else LocalCube(store)
 
-    def commit(self, addition: Addition) -> bool:
-        """Make an addition visible, all of it at once. What the cube already has stays unchanged.
-
-        Returns:
-            Whether anything was new. If not, nothing is written.
-
-        Raises:
-            AcdError: VARIABLE_CONFLICT, LAYOUT_CONFLICT, DATASET_CONFLICT, VARIABLE_UNKNOWN, INSTANCE_UNKNOWN,
-                STORE_CONTENDED.
-        """
-        return self._index.commit(addition)
-
-    def add_variable(self, variable: Variable) -> None:
-        """Create a variable unless it exists. VARIABLE_CONFLICT if it exists and differs."""
-        self.commit(Addition(variables=[variable]))
-
-    def add_instance(self, instance: Instance) -> None:
-        """Create an instance unless it exists. VARIABLE_UNKNOWN."""
-        self.commit(Addition(instances=[instance]))
-
-    def add_layout(self, layout: Layout) -> None:
-        """Create a layout unless it exists. LAYOUT_CONFLICT if it exists and differs."""
-        self.commit(Addition(layouts=[layout]))
-
-    def index(self, records: list[Record], datasets: list[Dataset]) -> None:
-        """Make records and datasets visible, all at once. Known ones stay unchanged. DATASET_CONFLICT."""
-        self.commit(Addition(records, datasets))
-
     def remove(
         self,
         records: Iterable[str] = (),
@@ -100,81 +72,18 @@ class LocalCube:
         instances: Iterable[tuple[str, str]] = (),
         layouts: Iterable[str] = (),
     ) -> list[str]:
-        """Remove things from the index, all at once. Unknown ones are ignored. No pixel is deleted.
+        """Remove records by id, datasets, and others by name, all at once. Unknown ones are ignored.
 
-        Args:
-            records: ids of records.
-            datasets: as `datasets` returns them.
-            variables: names of variables; their instances are removed too.
-            instances: pairs of variable and instance.
-            layouts: names of layouts.
+        With a variable, its instances are removed too. No pixel is deleted. IN_USE if a record, variable, instance or
+        layout has datasets that stay; STORE_CONTENDED.
 
         Returns:
             Addresses of removed containers to which nothing refers any more, sorted.
-
-        Raises:
-            AcdError: IN_USE if a record, variable, instance or layout has datasets that stay, STORE_CONTENDED.
         """
         removal = Removal(
             frozenset(records), tuple(datasets), frozenset(variables), frozenset(instances), frozenset(layouts)
         )
-        return self._index.remove(removal)
-
-    def exchange(self, removed: Iterable[Dataset], added: Iterable[Dataset]) -> list[str]:
-        """Replace datasets by others, all at once, as a consolidation on a server does. No pixel is deleted.
-
-        New tiles of a layout are marked `exchanged`: they are read on all grids. Repeating an exchange has no effect.
-
-        Returns:
-            Addresses of removed containers to which nothing refers any more, sorted.
-
-        Raises:
-            AcdError: DATASET_CONFLICT if one to be removed is missing or a new one conflicts with another,
-                INSTANCE_UNKNOWN, VARIABLE_UNKNOWN, STORE_CONTENDED.
-        """
-        return self._index.exchange(tuple(removed), tuple(added))
-
-    def replace(
-        self, replaced: Iterable[Dataset], added: Iterable[Dataset], sources: Iterable[Dataset] = ()
-    ) -> list[Dataset]:
-        """Add copies to the index, all at once; some may replace older copies of the same record and cell.
-
-        Unlike after `exchange`, the new datasets are copies too. Changes that others made in the meantime are kept: a
-        copy is only added if the cube still has the copy that it replaces (or still none if it replaces none), and the
-        `sources` of its record. Repeating a call has no effect. No pixel is deleted.
-
-        Args:
-            replaced: the older copies.
-            added: the new copies.
-            sources: the datasets from which the new copies were made.
-
-        Returns:
-            The new copies that were not added, because others had changed the cube.
-
-        Raises:
-            AcdError: INSTANCE_UNKNOWN, VARIABLE_UNKNOWN, STORE_CONTENDED.
-        """
-        return self._index.replace(tuple(replaced), tuple(added), tuple(sources))
-
-    def supersede(self, addition: Addition) -> bool:
-        """Like `commit`, but new datasets replace those that their records have of the same instance.
-
-        Consolidated copies of the old pixels are removed from the index too. No pixel is deleted.
-
-        Returns:
-            Whether anything was new.
-
-        Raises:
-            AcdError: as `commit` raises.
-        """
-        return self._index.supersede(addition)
-
-    def replaced(self, variable: str, instance: str, record_ids: Iterable[str]) -> dict[str, str]:
-        """Containers of the given records whose pixels were replaced (`supersede`), by record id.
-
-        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
-        """
-        return self._index.replaced(variable, instance, frozenset(record_ids))
+        return self.publish(lambda head: self._editor.removed(head, removal))
 
     def update_variable(
         self,
@@ -187,7 +96,7 @@ class LocalCube:
         """Change fields of a variable; None keeps a field. VARIABLE_UNKNOWN, STORE_CONTENDED."""
         fields = {"unit": unit, "description": description, "resampling": resampling, "palette": palette}
         changes = {field: value for field, value in fields.items() if value is not None}
-        self._index.publish(lambda head: (head.with_variable(name, changes), None))
+        self.publish(lambda head: (head.with_variable(name, changes), None))
 
     def update_instance(
         self, variable: str, name: str, add: Mapping[str, str] | None = None, remove_keys: Iterable[str] = ()
@@ -203,104 +112,49 @@ class LocalCube:
             kept = {key: value for key, value in metadata.items() if key not in unwanted}
             return head.with_metadata(variable, name, kept | dict(add or {})), None
 
-        self._index.publish(make)
+        self.publish(make)
 
     def variable(self, name: str) -> Variable:
         """The variable with a name. VARIABLE_UNKNOWN."""
-        return self._index.head().variable(name)
+        return self.head().variable(name)
 
     def variables(self) -> list[Variable]:
         """All variables, ordered by name."""
-        return list(self._index.head().variables)
+        return list(self.head().variables)
 
     def instances(self, variable: str) -> list[Instance]:
         """The instances of a variable, ordered by name. VARIABLE_UNKNOWN."""
-        head = self._index.head()
+        head = self.head()
         head.variable(variable)
         return [instance for instance in head.instances if instance.variable == variable]
 
     def layout(self, name: str) -> Layout:
         """The layout with a name. LAYOUT_UNKNOWN."""
-        return self._index.head().layout(name)
+        return self.head().layout(name)
 
     def layouts(self) -> list[Layout]:
         """All layouts, ordered by name."""
-        return list(self._index.head().layouts)
-
-    def records(self, query: RecordQuery) -> list[Record]:
-        """The records that match a query, ordered by datetime, name and id."""
-        return self._index.records(query)
-
-    def count_records(self, query: RecordQuery) -> int:
-        """Count the records that match a query, on all pages."""
-        return self._index.count_records(query)
+        return list(self.head().layouts)
 
     def state(self) -> int:
         """The number of the current state. Every commit increases it; an equal number means an unchanged index."""
-        return self._index.head().number
-
-    def records_by_id(self, ids: Sequence[str]) -> list[Record]:
-        """The records with some ids, in the order of the ids. Unknown ids are ignored."""
-        return self._index.records_by_id(ids)
-
-    def datasets(self, variable: str, instance: str, record_ids: frozenset[str] | None = None) -> list[Dataset]:
-        """The datasets of an instance (of some records), ordered by record, layout, cell and uri.
-
-        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
-        """
-        return self._index.datasets(variable, instance, record_ids)
-
-    def records_by_cell(self, variable: str, instance: str, layout: str) -> dict[str, set[str]]:
-        """Ids of the records that an instance has in each cell of a layout.
-
-        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
-        """
-        return cells.records_by_cell(self._index.dataset_segments(variable, instance), variable, instance, layout)
-
-    def own_datasets(self, variable: str, instance: str, record_ids: Iterable[str]) -> list[Dataset]:
-        """The datasets of some records, except tiles of a layout, ordered as by `datasets`.
-
-        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
-        """
-        segments = self._index.dataset_segments(variable, instance)
-        return cells.own_datasets(segments, variable, instance, frozenset(record_ids))
+        return self.head().number
 
     def copies_with_room(
         self, variable: str, instance: str, tiles: Iterable[Tile], fewer_than: int
     ) -> dict[str, list[Dataset]]:
-        """For each tile's cell, the datasets of containers that are not full, ordered by record and uri.
+        """For each cell of tiles of one layout, the datasets of containers with fewer than a number of them.
 
-        Args:
-            variable: name of the variable.
-            instance: name of the instance.
-            tiles: tiles of one layout.
-            fewer_than: number of datasets in a full container.
-
-        Raises:
-            AcdError: VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
+        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
         chosen = {tile.grid: tile for tile in tiles}
         copies: dict[str, list[Dataset]] = {tile.cell: [] for tile in chosen.values()}
-        segments = self._index.dataset_segments(variable, instance)
-        for dataset in cells.datasets_of_small_containers(
-            segments, variable, instance, chosen.__contains__, fewer_than
-        ):
+        small = self.datasets_of_small_containers(variable, instance, chosen.__contains__, fewer_than)
+        for dataset in small:
             tile = chosen[dataset.grid]
             if dataset.is_copy and (dataset.layout, dataset.cell) == (tile.layout, tile.cell):
                 copies[tile.cell].append(dataset)
         return copies
-
-    def datasets_at(self, uris: Iterable[str]) -> list[Dataset]:
-        """The datasets of some containers, of all instances, ordered by container, subdir and bands."""
-        return self._index.datasets_at(frozenset(uris))
-
-    def records_in_use(self, ids: Iterable[str]) -> frozenset[str]:
-        """Which of the records have a dataset, of any instance."""
-        return self._index.records_in_use(frozenset(ids))
-
-    def having(self, variable: str, instance: str, record_ids: Iterable[str]) -> frozenset[str]:
-        """Which of the records have a dataset of the instance. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
-        return self._index.having(variable, instance, frozenset(record_ids))
 
     def where(
         self, variable: str, instance: str, record_ids: Iterable[str], grids: Sequence[Grid], layout: str = ""
@@ -349,7 +203,7 @@ class LocalCube:
         choice = DatasetChoice(request.grid, default_resampling=default_resampling)
         wanted = frozenset(record_id for group in request.groups for record_id in group)
         candidates: dict[str, list[Dataset]] = {}
-        for dataset in self._index.datasets(request.variable, request.instance, wanted, choice.intersects):
+        for dataset in self.datasets(request.variable, request.instance, wanted, choice.intersects):
             candidates.setdefault(dataset.record_id, []).append(dataset)
         chosen = {record_id: choice.choose(datasets) for record_id, datasets in candidates.items()}
         return [
@@ -359,6 +213,6 @@ class LocalCube:
 
     def read(self, grid: Grid, slices: list[Slice], variable: Variable, resampling: Resampling | None = None) -> Pixels:
         """The pixels of each slice on a grid; see `Cube.read`. CUBE_DAMAGED, INPUT_UNREADABLE."""
-        from acdtask.cube.local.read import read_slices
+        from acdtask.cube.local.read import read_mosaics
 
-        return read_slices(self.store, grid, slices, variable, resampling)
+        return read_mosaics(self.store, grid, [part.datasets for part in slices], variable, resampling)

@@ -24,8 +24,7 @@ class HeadEditor:
     def added(self, head: Head, addition: Addition) -> Head:
         """The head with an addition. What it already has stays unchanged, except for checksums of datasets.
 
-        Raises:
-            AcdError: VARIABLE_CONFLICT, LAYOUT_CONFLICT, DATASET_CONFLICT, VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
+        VARIABLE_CONFLICT, LAYOUT_CONFLICT, DATASET_CONFLICT, VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
         head = head.with_catalogue(addition)
         records = self._new_records(head, addition.records)

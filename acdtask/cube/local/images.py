@@ -36,14 +36,8 @@ def read_images(
     """Read the image of each group, in order. A batch is read when its first image is requested.
 
     The groups of a batch have about 64 MiB of pixels. Batches do not affect the results. If a container of a batch is
-    damaged, the batch is halved and read again, so that only the groups fail that need the container.
-
-    Args:
-        store: the cube's store.
-        request: its grid and resampling are used.
-        variable: its data format is that of the images.
-        groups: ids of records, with the datasets to read.
-        overviews: as in `read_mosaics`.
+    damaged, the batch is halved and read again, so that only the groups fail that need the container. Grid and
+    resampling are those of the request; `overviews` is as in `read_mosaics`.
     """
     for batch in _batches(request, variable, groups):
         yield from _read(store, request, variable, batch, overviews)

@@ -6,8 +6,8 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -15,12 +15,11 @@ import shapely
 from numpy.typing import NDArray
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from acdtask.cube.local.cells import in_order
 from acdtask.cube.local.dataset_segments import DatasetSegment
 from acdtask.cube.local.head_editor import HeadEditor
 from acdtask.cube.local.record_segments import RecordSegment
 from acdtask.cube.local.segment_files import DAMAGE_FIX, SegmentFiles
-from acdtask.cube.local.state import Head, Removal, SegmentRef, head_key
+from acdtask.cube.local.state import Head, SegmentRef, head_key
 from acdtask.cube.model import Addition, Dataset, Record, RecordQuery
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import Grid
@@ -44,22 +43,18 @@ class _OvertakenError(Exception):
 ResultT = TypeVar("ResultT")
 
 
-@dataclass
 class Index:
-    """The heads and segments of a store. Segments never change, so they are read once and kept in memory.
+    """The index of a `LocalCube`: the heads and segments of a store.
 
-    Thread-safe.
+    Segments never change, so they are read once and kept in memory. Thread-safe.
     """
 
-    store: Store
-    _head: Head = field(default_factory=Head)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
-    _checked: float = field(default=-math.inf, repr=False, compare=False)
-    _files: SegmentFiles = field(init=False, repr=False, compare=False)
-    _editor: HeadEditor = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        self._files = SegmentFiles(self.store)
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._head = Head()
+        self._lock = threading.Lock()
+        self._checked = -math.inf
+        self._files = SegmentFiles(store)
         self._editor = HeadEditor(self._files)
 
     def head(self) -> Head:
@@ -76,67 +71,69 @@ class Index:
     def commit(self, addition: Addition) -> bool:
         """Publish an addition with one new head, and return whether anything was new. Otherwise, write nothing.
 
-        A known dataset with another checksum gets the new one: its file was written again.
-
-        Raises:
-            AcdError: VARIABLE_CONFLICT, LAYOUT_CONFLICT, DATASET_CONFLICT, VARIABLE_UNKNOWN, INSTANCE_UNKNOWN,
-                STORE_CONTENDED.
+        A known dataset with another checksum gets the new one: its file was written again. VARIABLE_CONFLICT,
+        LAYOUT_CONFLICT, DATASET_CONFLICT, VARIABLE_UNKNOWN, INSTANCE_UNKNOWN, STORE_CONTENDED.
         """
+        return self._publish_change(lambda head: self._editor.added(head, addition))
 
-        def make(head: Head) -> tuple[Head, bool]:
-            added = self._editor.added(head, addition)
-            return added, added != head
+    def exchange(self, removed: Iterable[Dataset], added: Iterable[Dataset]) -> list[str]:
+        """Replace datasets by others, all at once, as a consolidation on a server does. No pixel is deleted.
 
-        return self.publish(make)
-
-    def exchange(self, removed: Sequence[Dataset], added: Sequence[Dataset]) -> list[str]:
-        """Exchange datasets for others with one new head, unless that was done before.
+        New tiles of a layout are marked `exchanged`: they are read on all grids. Repeating an exchange has no effect.
 
         Returns:
             Addresses of removed containers to which nothing refers any more, sorted.
 
         Raises:
-            AcdError: DATASET_CONFLICT if one to be removed is missing, or as `commit` raises.
+            AcdError: DATASET_CONFLICT if one to be removed is missing or a new one conflicts with another,
+                INSTANCE_UNKNOWN, VARIABLE_UNKNOWN, STORE_CONTENDED.
         """
+        before = tuple(removed)
         marked = [dataset.model_copy(update={"exchanged": bool(dataset.layout)}) for dataset in added]
-        return self.publish(lambda head: self._editor.exchanged(head, removed, marked))
+        return self.publish(lambda head: self._editor.exchanged(head, before, marked))
 
     def supersede(self, addition: Addition) -> bool:
-        """Publish an addition that replaces what its records had, as `LocalCube.supersede` says."""
+        """Like `commit`, but new datasets replace those that their records have of the same instance.
 
-        def make(head: Head) -> tuple[Head, bool]:
-            added = self._editor.superseded(head, addition)
-            return added, added != head
+        Consolidated copies of the old pixels are removed from the index too. No pixel is deleted.
+        """
+        return self._publish_change(lambda head: self._editor.superseded(head, addition))
 
-        return self.publish(make)
+    def _publish_change(self, make: Callable[[Head], Head]) -> bool:
+        """Publish a head unless it is unchanged, and return whether it is new."""
 
-    def replaced(self, variable: str, instance: str, ids: frozenset[str]) -> dict[str, str]:
-        """Containers of records whose pixels were replaced, by record id. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
+        def changed(head: Head) -> tuple[Head, bool]:
+            made = make(head)
+            return made, made != head
+
+        return self.publish(changed)
+
+    def replaced(self, variable: str, instance: str, record_ids: Iterable[str]) -> dict[str, str]:
+        """Containers of the given records whose pixels were replaced (`supersede`), by record id.
+
+        VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
+        """
+        ids = frozenset(record_ids)
         uris: dict[str, str] = {}
         for segment in self.dataset_segments(variable, instance):
             uris |= segment.replaced(variable, instance, ids)
         return dict(sorted(uris.items()))
 
     def replace(
-        self, replaced: Sequence[Dataset], added: Sequence[Dataset], sources: Sequence[Dataset] = ()
+        self, replaced: Iterable[Dataset], added: Iterable[Dataset], sources: Iterable[Dataset] = ()
     ) -> list[Dataset]:
-        """Replace or add copies with one new head, as `LocalCube.replace` says.
+        """Add copies to the index, all at once; some may replace older copies of the same record and cell.
+
+        Unlike after `exchange`, the new datasets are copies too. Changes that others made in the meantime are kept: a
+        copy is only added if the cube still has the copy that it replaces (or still none if it replaces none), and the
+        `sources` of its record, from which it was made. Repeating a call has no effect. No pixel is deleted.
+        INSTANCE_UNKNOWN, VARIABLE_UNKNOWN, STORE_CONTENDED.
 
         Returns:
-            The new copies that did not fit.
+            The new copies that were not added, because others had changed the cube.
         """
-        return self.publish(lambda head: self._editor.replaced(head, replaced, added, sources))
-
-    def remove(self, removal: Removal) -> list[str]:
-        """Remove things from the index with one new head. What it lacks is ignored.
-
-        Returns:
-            Addresses of removed containers to which nothing refers any more, sorted.
-
-        Raises:
-            AcdError: IN_USE if something has datasets that stay, STORE_CONTENDED.
-        """
-        return self.publish(lambda head: self._editor.removed(head, removal))
+        old, new, origins = tuple(replaced), tuple(added), tuple(sources)
+        return self.publish(lambda head: self._editor.replaced(head, old, new, origins))
 
     def numbered(self, number: int) -> Head | None:
         """The head with a number, or None if it does not exist (any more). CUBE_DAMAGED."""
@@ -150,12 +147,8 @@ class Index:
     def publish(self, make: Callable[[Head], tuple[Head, ResultT]]) -> ResultT:
         """Publish the next head, made from the newest one. Start over whenever another writer was faster.
 
-        Args:
-            make: returns the next head, whose number is ignored, and a result. If the head is unchanged, nothing is
-                written.
-
-        Raises:
-            AcdError: STORE_CONTENDED, or what `make` raises.
+        `make` returns the next head, whose number is ignored, and a result. If the head is unchanged, nothing is
+        written. STORE_CONTENDED, or what `make` raises.
         """
         attempts = Retrying(
             retry=retry_if_exception_type(_OvertakenError),
@@ -218,21 +211,54 @@ class Index:
         self,
         variable: str,
         instance: str,
-        record_ids: frozenset[str] | None,
+        record_ids: frozenset[str] | None = None,
         accepts: Callable[[Grid], bool] | None = None,
     ) -> list[Dataset]:
         """The datasets of an instance, of some records and grids, ordered by record, layout, cell and uri.
 
         VARIABLE_UNKNOWN, INSTANCE_UNKNOWN.
         """
-        return in_order(
+        return _in_order(
             segment.dataset(row)
             for segment in self.dataset_segments(variable, instance)
             for row in segment.rows(variable, instance, record_ids, accepts).tolist()
         )
 
-    def having(self, variable: str, instance: str, ids: frozenset[str]) -> frozenset[str]:
+    def own_datasets(self, variable: str, instance: str, record_ids: Iterable[str]) -> list[Dataset]:
+        """The datasets of some records, except tiles of a layout. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
+        ids = frozenset(record_ids)
+        return _in_order(
+            segment.dataset(row)
+            for segment in self.dataset_segments(variable, instance)
+            for row in segment.rows(variable, instance, ids).tolist()
+            if not segment.layouts[row]
+        )
+
+    def datasets_of_small_containers(
+        self, variable: str, instance: str, accepts: Callable[[Grid], bool], fewer_than: int
+    ) -> list[Dataset]:
+        """The datasets of an instance on accepted grids, in containers that have fewer than a number of them."""
+        segments = self.dataset_segments(variable, instance)
+        rows_of = [(segment, segment.rows(variable, instance, None, accepts)) for segment in segments]
+        sizes = Counter(uri for segment, rows in rows_of for uri in segment.uris[rows].tolist())
+        return _in_order(
+            segment.dataset(row)
+            for segment, rows in rows_of
+            for row, uri in zip(rows.tolist(), segment.uris[rows].tolist(), strict=True)
+            if sizes[uri] < fewer_than
+        )
+
+    def records_by_cell(self, variable: str, instance: str, layout: str) -> dict[str, set[str]]:
+        """Ids of the records that an instance has in each cell of a layout. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
+        records: dict[str, set[str]] = {}
+        for segment in self.dataset_segments(variable, instance):
+            for cell, record_id in segment.records_by_cell(variable, instance, layout):
+                records.setdefault(cell, set()).add(record_id)
+        return records
+
+    def having(self, variable: str, instance: str, record_ids: Iterable[str]) -> frozenset[str]:
         """Which of the records have a dataset of an instance. VARIABLE_UNKNOWN, INSTANCE_UNKNOWN."""
+        ids = frozenset(record_ids)
         return frozenset(
             record_id
             for segment in self.dataset_segments(variable, instance)
@@ -245,21 +271,23 @@ class Index:
         head.instance(variable, instance)
         return [self._files.segment(ref, DatasetSegment) for ref in head.datasets]
 
-    def datasets_at(self, uris: frozenset[str]) -> list[Dataset]:
-        """The datasets of some containers, ordered by container, subdir and bands."""
+    def datasets_at(self, uris: Iterable[str]) -> list[Dataset]:
+        """The datasets of some containers, of all instances, ordered by container, subdir and bands."""
+        wanted = frozenset(uris)
         datasets = [
             segment.dataset(row)
             for segment in (self._files.segment(ref, DatasetSegment) for ref in self.head().datasets)
-            if not segment.uri_set.isdisjoint(uris)
+            if not segment.uri_set.isdisjoint(wanted)
             for row, uri in enumerate(segment.uris.tolist())
-            if uri in uris
+            if uri in wanted
         ]
         return sorted(datasets, key=lambda dataset: (dataset.uri, dataset.subdir, dataset.bands, dataset.record_id))
 
-    def records_in_use(self, ids: frozenset[str]) -> frozenset[str]:
-        """Which of the records have a dataset."""
+    def records_in_use(self, ids: Iterable[str]) -> frozenset[str]:
+        """Which of the records have a dataset, of any instance."""
+        wanted = frozenset(ids)
         segments = [self._files.segment(ref, DatasetSegment) for ref in self.head().datasets]
-        return frozenset(owner for segment in segments for owner in segment.record_ids.tolist() if owner in ids)
+        return frozenset(owner for segment in segments for owner in segment.record_ids.tolist() if owner in wanted)
 
     def _start(self) -> tuple[int, bytes | None]:
         """Number and content of a stored head: the one in the hint if it exists, otherwise the newest one listed.
@@ -305,6 +333,10 @@ class Index:
         with contextlib.suppress(AcdError):  # the head is published; the hint only saves a listing
             self.store.put(HINT, str(next_head.number).encode())
         return result
+
+
+def _in_order(datasets: Iterable[Dataset]) -> list[Dataset]:
+    return sorted(datasets, key=lambda d: (d.record_id, d.layout, d.cell, d.uri, d.subdir, d.bands))
 
 
 def _earliest(segments: list[RecordSegment], rows: list[NDArray[np.int64]], count: int) -> list[NDArray[np.int64]]:

@@ -29,13 +29,8 @@ def datasets_of_grids(
 
     Where a record has a consolidated copy, pixels are read from the copy; elsewhere, from the record's own datasets. So
     a pixel has the same value on every grid, and the margin of a grown tile equals what its neighbours read. Copies
-    come after their record's own datasets, which `read_mosaics` hides below them.
-
-    Args:
-        datasets: candidates.
-        order: ids of their records.
-        grids: the grids to read.
-        layout: use only copies of this layout; empty for copies of any layout, with the first by name on top.
+    come after their record's own datasets, which `read_mosaics` hides below them. With a layout, only its copies are
+    used; otherwise those of any layout, with the first by name on top.
     """
     place = {record_id: number for number, record_id in enumerate(order)}
     cells: dict[tuple[str, str], list[Dataset]] = defaultdict(list)
@@ -97,11 +92,9 @@ def _intersecting(bounds: NDArray[Any], box: tuple[float, float, float, float]) 
 
 
 class DatasetChoice:
-    """Chooses the datasets of records for an image.
+    """Chooses the datasets of records for an image on a grid.
 
-    Args:
-        grid: grid of the image.
-        default_resampling: whether the image has the variable's resampling, with which copies are made.
+    `default_resampling`: whether the image has the variable's resampling, with which copies are made.
     """
 
     def __init__(self, grid: Grid, *, default_resampling: bool) -> None:
@@ -142,8 +135,5 @@ def _bounds(crs: str, grid: Grid) -> tuple[float, float, float, float]:
 @lru_cache(maxsize=4096)
 def _is_part(grid: Grid, source: Grid) -> bool:
     """Whether all pixels of the grid are pixels of the source."""
-    offset = pixel_offset(grid, source)
-    if offset is None:
-        return False
-    row, column = offset
-    return 0 <= row <= source.height - grid.height and 0 <= column <= source.width - grid.width
+    window = _overlap(grid, source)
+    return window is not None and (window.height, window.width) == grid.shape

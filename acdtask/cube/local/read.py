@@ -17,7 +17,7 @@ from acdtask.cube.local.containers import read_window
 from acdtask.cube.local.mapping import Mapping
 from acdtask.cube.local.overviews import overview_for
 from acdtask.cube.local.workers import pool_of
-from acdtask.cube.model import Dataset, Slice, Variable
+from acdtask.cube.model import Dataset, Variable
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.data_format import Pixels, Resampling
 from acdtask.raster.grid import Grid, Window
@@ -25,7 +25,7 @@ from acdtask.raster.warp import intersection, lattice_blocks, pixel_offset, sour
 from acdtask.storage.store import Store
 from acdtask.wording import plural
 
-__all__ = ["bytes_to_read", "read_mosaics", "read_slices"]
+__all__ = ["bytes_to_read", "read_mosaics"]
 
 CONTAINERS_AT_ONCE = 16
 REQUESTS_AT_ONCE = 8
@@ -40,17 +40,6 @@ OVERSHOOTING = {"cubic", "lanczos"}
 """Kernels with negative weights: results may lie outside the range of the sources."""
 EXACT = {"nearest", "mode"}
 """Kernels whose results are values of the sources."""
-
-
-def read_slices(
-    store: Store,
-    grid: Grid,
-    slices: Sequence[Slice],
-    variable: Variable,
-    resampling: Resampling | None = None,
-) -> Pixels:
-    """Read the pixels of each slice on a grid, as `Cube.read` says. Raises what `read_mosaics` raises."""
-    return read_mosaics(store, grid, [part.datasets for part in slices], variable, resampling)
 
 
 def read_mosaics(
@@ -68,21 +57,10 @@ def read_mosaics(
     not depend on the grid's extent. A consolidated copy hides earlier datasets of its record in its whole tile, even
     where the copy is nodata.
 
-    Args:
-        store: the cube's store.
-        grid: grid of the result.
-        mosaics: the datasets of each mosaic.
-        variable: its data format is that of the result.
-        resampling: default: the variable's.
-        threads: threads that decode chunks of a container in a folder. Jobs run in processes, so the default is one.
-        overviews: read overviews of GeoTIFFs if the grid is coarse enough. This is fast, but their resampling is
-            unknown, so it is for viewing only.
-
-    Returns:
-        As `Cube.read` returns.
-
-    Raises:
-        AcdError: CUBE_DAMAGED or INPUT_UNREADABLE (naming the container), GRID_TOO_COARSE, or what Store raises.
+    The result is as `Cube.read` returns it. `threads` decode chunks of a container in a folder; jobs run in processes,
+    so the default is one. With `overviews`, those of GeoTIFFs are read if the grid is coarse enough: this is fast, but
+    their resampling is unknown, so it is for viewing only. CUBE_DAMAGED or INPUT_UNREADABLE (naming the container),
+    GRID_TOO_COARSE, or what Store raises.
     """
     canvas = _Canvas(grid, mosaics, variable)
     kernel = resampling or variable.resampling

@@ -134,12 +134,7 @@ class RecordSegment:
         return json.loads(f"[{','.join(self.tags.tolist())}]")  # type: ignore[no-any-return]  # one parse for all
 
     def rows(self, query: RecordQuery, area: BaseGeometry | None) -> NDArray[np.int64]:
-        """The rows that match a query, in order.
-
-        Args:
-            query: the query; its area, limit and page are not used.
-            area: its area, prepared.
-        """
+        """The rows that match a query with this prepared area, in order; its limit and page are not used."""
         mask = np.ones(len(self), dtype=bool)
         if query.start is not None:
             mask &= self.micros >= microseconds(query.start)

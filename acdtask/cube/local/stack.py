@@ -46,19 +46,10 @@ class StackWriter:
     """Writes a container block by block. Readers see it only after `finish`, which writes its zarr.json.
 
     The same pixels give the same bytes, regardless of the order of blocks. Chunks that are all nodata are not written;
-    an attribute of the array lists the others.
+    an attribute of the array lists the others. Every method raises what Store raises.
 
-    Args:
-        store: where to write.
-        key: key of the container, ending in ".zarr".
-        grid: grid of the images.
-        records: the record of each image, in the order of the time axis.
-        variable: a variable of one band; its nodata is the fill value.
-        instance: name of the instance, stored as an attribute.
-        offset: physical value = stored * scale + offset.
-
-    Raises:
-        AcdError: what Store raises, from every method.
+    The key ends in ".zarr". The records are those of the images, in the order of the time axis. The variable has one
+    band; its nodata is the fill value. Physical value = stored * scale + `offset`.
     """
 
     def __init__(

@@ -12,10 +12,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from acdtask.cube.protocol import layouts_pb2, records_pb2, values_pb2
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.data_format import DataFormat, DType, Resampling, format_faults
-from acdtask.raster.grid import Grid
+from acdtask.raster.grid import Grid, Layout, RegularGrid
 
 __all__ = [
     "DTYPES",
+    "NO_DATA",
     "NO_MOMENT",
     "RESAMPLINGS",
     "RESAMPLING_NAMES",
@@ -24,7 +25,9 @@ __all__ = [
     "dformat_from_message",
     "dformat_to_message",
     "grid_from_message",
+    "grid_parameters",
     "grid_to_tile",
+    "layout_to_message",
     "moment_from_message",
     "moment_to_message",
     "transform_to_message",
@@ -59,6 +62,9 @@ RESAMPLINGS: dict[Resampling, values_pb2.Resampling.ValueType] = {
 
 _DTYPE_NAMES = {number: name for name, number in DTYPES.items()}
 RESAMPLING_NAMES = {number: name for name, number in RESAMPLINGS.items()}
+
+NO_DATA = "rpc error: code = NotFound desc = Not enough valid pixels (skipped)"
+"""The only way in which a server reports an image without valid pixels: Geocube's client compares the whole text."""
 
 NO_MOMENT = Timestamp(seconds=-62135596800)
 """0001-01-01, which means no bound in Geocube."""
@@ -105,6 +111,33 @@ def grid_to_tile(grid: Grid) -> layouts_pb2.Tile:
     """The tile of a grid."""
     size = values_pb2.Size(width=grid.width, height=grid.height)
     return layouts_pb2.Tile(transform=transform_to_message(grid), size_px=size, crs=grid.crs)
+
+
+def layout_to_message(layout: Layout) -> layouts_pb2.Layout:
+    """The message of a layout, as a regular grid with Geocube's default blocks; web mercator tiles become its cells."""
+    return layouts_pb2.Layout(
+        name=layout.name,
+        grid_parameters={"grid": "regular"} | grid_parameters(layout),
+        block_x_size=256,
+        block_y_size=256,
+        max_records=1000,
+        # Geocube's default: the pixels of a tile are contiguous over all records.
+        interlacing_pattern="Z=0>T>R>B;R>Z=1:>T>B",
+    )
+
+
+def grid_parameters(layout: Layout) -> dict[str, str]:
+    """CRS, resolution, size of a cell and origin of a layout, as Geocube writes them."""
+    ox, oy = layout.origin
+    grid = layout.grid
+    resolution = grid.resolution if isinstance(grid, RegularGrid) else layout.cell_extent / layout.cell_pixels
+    return {
+        "crs": layout.crs,
+        "resolution": repr(resolution),
+        "cell_size": str(layout.cell_pixels),
+        "ox": repr(ox),
+        "oy": repr(oy),
+    }
 
 
 def moment_to_message(moment: datetime | None) -> Timestamp:

@@ -7,13 +7,13 @@ import posixpath
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeAlias
 
 import shapely
 
 from acdtask.cube.local.containers import is_stack
-from acdtask.cube.model import Dataset, Record, Variable
+from acdtask.cube.model import OUTSIDE, Dataset, Record, Variable, in_utc
 
 __all__ = ["StacLinks", "rfc3339", "stac_catalog", "stac_collection", "stac_item"]
 
@@ -139,17 +139,10 @@ def stac_collection(
     title: str = "",
     providers: Sequence[Json] = (),
 ) -> Json:
-    """Make a STAC collection.
+    """Make a STAC collection. Its key is `href`, to which links are relative.
 
-    Args:
-        identity: id of the collection.
-        description: a sentence.
-        href: key of the collection; links are relative to it.
-        links: its root, parent, items and children.
-        footprint: GeoJSON geometry around all items.
-        interval: first and last datetime; None for an open end.
-        title: title for people.
-        providers: producers, with fields of the processing extension.
+    The footprint is a GeoJSON geometry around all items, the interval their first and last datetime, None for an open
+    end. Providers may have fields of the processing extension.
     """
     collection: Json = {
         "type": "Collection",
@@ -231,7 +224,7 @@ def _asset(dataset: Dataset, variable: Variable, home: str, size: int | None) ->
 
 def _relative(key: str, home: str) -> str:
     """The href of a key in a document that is in the folder `home`; addresses outside the cube stay absolute."""
-    if key.startswith(("/", "s3://", "file://")):
+    if key.startswith(OUTSIDE):
         return key
     path = posixpath.relpath(key, home or ".")
     return path if path.startswith("../") else f"./{path}"
@@ -239,8 +232,7 @@ def _relative(key: str, home: str) -> str:
 
 def rfc3339(moment: datetime) -> str:
     """A datetime in UTC as required by STAC (RFC 3339)."""
-    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    return aware.isoformat().replace("+00:00", "Z")
+    return in_utc(moment).isoformat().replace("+00:00", "Z")
 
 
 def _bbox(footprint: Json) -> list[float]:

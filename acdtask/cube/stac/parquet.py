@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+from acdtask.cube.model import in_utc
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.storage.geoparquet import read_table
 
@@ -50,5 +51,5 @@ def _item(row: dict[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """A timestamp as a string in UTC; other values are unchanged."""
     if isinstance(value, datetime):
-        return (value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)).isoformat()
+        return in_utc(value).isoformat()
     return value

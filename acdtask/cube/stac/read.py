@@ -53,10 +53,7 @@ def read_stac(address: str) -> list[Json]:
     Items may be in .json or .geojson, one per line in .ndjson, or in stac-geoparquet (.parquet). The documents linked
     in a catalogue are read in parallel; for a catalogue on the web, only those on its own server. The returned hrefs of
     assets are absolute paths, s3:// addresses, or web addresses without a query (see SIGNED). If an asset has an
-    alternate on s3://, that is returned.
-
-    Args:
-        address: path, file://, s3:// or web address of the document.
+    alternate on s3://, that is returned. The document is given by a path, a file://, s3:// or web address.
 
     Raises:
         AcdError: INPUT_MISSING if the document does not exist, STAC_INVALID naming an invalid document,
@@ -162,11 +159,9 @@ def _parsed(text: bytes, address: str) -> Json:
 
 
 def usable_item(item: object, address: str) -> Json:
-    """Validate an item, and make the hrefs of its assets absolute. STAC_INVALID.
+    """Validate an item of the document at an address, and make the hrefs of its assets absolute. STAC_INVALID.
 
-    Args:
-        item: a STAC item in JSON.
-        address: address of its document. Items on the web must not refer to files of this machine.
+    Items on the web must not refer to files of this machine.
     """
     if not isinstance(item, dict) or item.get("type") != "Feature" or not isinstance(item.get("id"), str):
         raise _invalid(address, "has an item without an id or the type 'Feature'")

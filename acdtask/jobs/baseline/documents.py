@@ -19,7 +19,12 @@ from acdtask.jobs.catalogue import (
     tile_item,
 )
 from acdtask.jobs.filenames import cell_part, period_part, product_stem
-from acdtask.jobs.products import BaselineManifest, BaselineTile, NumberedChain, baseline_variables
+from acdtask.jobs.manifests import NumberedChain
+from acdtask.jobs.products import (
+    BaselineManifest,
+    BaselineTile,
+    baseline_variables,
+)
 from acdtask.jobs.provenance import processing_fields, processing_provider, tiff_tags
 from acdtask.jobs.styles import raster_style
 from acdtask.raster.mosaic import MosaicBand, encode_vrt

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import numpy as np
 
-from acdtask.change.profile import PROFILES
+from acdtask.change.methods import PROFILES
 from acdtask.cube.aoi import Aoi, load_aoi
-from acdtask.cube.model import RecordQuery
+from acdtask.cube.model import RecordQuery, Variable
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.content import TAG_CONTENT, BaselineContent, BaselinePlan, BaselineWork, StackOfTile
 from acdtask.jobs.baseline.moments import MeasureMoments, defaults_of, name_of
@@ -29,11 +31,17 @@ from acdtask.jobs.contract import (
     Estimate,
     Findings,
     Job,
+    Shard,
     Site,
     content_id_of,
 )
 from acdtask.jobs.costs import BASELINE
-from acdtask.jobs.products import BaselineManifest, find_manifest, is_latest, manifest_chain
+from acdtask.jobs.manifests import (
+    find_manifest,
+    is_latest,
+    manifest_chain,
+)
+from acdtask.jobs.products import BaselineManifest
 from acdtask.jobs.shards import Sharding, no_work
 from acdtask.jobs.stacks import Stacks, area_of, tiles_of_aoi
 from acdtask.raster.grid import Layout
@@ -66,52 +74,24 @@ class BaselineJob(Job[BaselineSettings, BaselineContent]):
         tiles = tiles_of_aoi(aoi, layout)
         stacked = zip(tiles, stacks.by_image(tiles), strict=True)
         work = [StackOfTile(tile=tile, slices=slices) for tile, slices in stacked if slices]
-        images = list(dict.fromkeys(stacks.label_of(record) for record in stacks.records))
-        if len(images) < settings.min_dates:
+        content = _content(stacks, (start, end), work, composition, aoi)
+        if len(content.images) < settings.min_dates:
             raise AcdError(
                 ErrorCode.TOO_FEW_DATES,
-                f"{settings.variable}:{settings.instance} has {len(images)} images in {aoi.name}"
+                f"{settings.variable}:{settings.instance} has {len(content.images)} images in {aoi.name}"
                 f" from {start.date()} to {end.date()}, fewer than {settings.min_dates}",
             )
-        content = BaselineContent(
-            aoi=aoi.name,
-            area=area_of(aoi),
-            start=start,
-            end=end,
-            last=stacks.records[-1].datetime,
-            images=tuple(images),
-            records=tuple(record.id for record in stacks.records),
-            tiles=tuple(stack.tile.cell for stack in work),
-            replaced=stacks.replaced(),
-            track=composition.track,
-            polarisation=composition.polarisation,
-            lines=tuple(composition.lines()),
-        )
         content_id = content_id_of(self.name, self.algorithm, content.identity(settings))
         is_published = _is_published(aoi.name, content_id, site)
         most = max((len(stack.slices) for stack in work), default=0)
         current = is_published and is_latest(site.store, aoi.name, self.name, name_of(settings), content_id)
         if is_published:
             work = []
-        image_bytes = layout.cell_pixels**2 * np.dtype(variable.dformat.dtype).itemsize
-        volume = sum(len(stack.slices) for stack in work) * image_bytes
-        seconds = [BASELINE.seconds(len(stack.slices), image_bytes) for stack in work]
-        sharding = Sharding(settings.shard_tiles, settings.pod_start)
+        shards, estimate = _shards_and_estimate(work, content, settings, layout, variable)
         return Draft(
             content=content,
-            shards=no_work(BaselineWork(tiles=[]))
-            if is_published
-            else sharding.shards(work, lambda tiles: BaselineWork(tiles=tiles), seconds),
-            estimate=Estimate(
-                tiles=len(work),
-                dates=len(images),
-                bytes_read=volume,
-                bytes_written=len(work) * layout.cell_pixels**2 * 36,
-                core_seconds=sum(seconds),
-                memory_bytes=BASELINE.memory(
-                    layout.cell_pixels**2, len(stacks.records), len(work) * layout.cell_pixels**2
-                ),
-            ),
+            shards=no_work(BaselineWork(tiles=[])) if is_published else shards,
+            estimate=estimate,
             notes={
                 "map": tiles_as_geojson([stack.tile for stack in work]),
                 "baseline period": period_text(start, end, by_default=requested[1] is None),
@@ -144,6 +124,44 @@ class BaselineJob(Job[BaselineSettings, BaselineContent]):
         manifest = BaselineManifest.model_validate_json(body)
         min_count = defaults_of(settings, site.cube.variable(settings.variable)).min_count
         return [*plan.content.lines, *sentences_of(manifest.tiles, min_count)]
+
+
+def _content(
+    stacks: Stacks, period: tuple[datetime, datetime], work: list[StackOfTile], composition: Composition, aoi: Aoi
+) -> BaselineContent:
+    return BaselineContent(
+        aoi=aoi.name,
+        area=area_of(aoi),
+        start=period[0],
+        end=period[1],
+        last=stacks.records[-1].datetime,
+        images=tuple(dict.fromkeys(stacks.label_of(record) for record in stacks.records)),
+        records=tuple(record.id for record in stacks.records),
+        tiles=tuple(stack.tile.cell for stack in work),
+        replaced=stacks.replaced(),
+        track=composition.track,
+        polarisation=composition.polarisation,
+        lines=tuple(composition.lines()),
+    )
+
+
+def _shards_and_estimate(
+    work: list[StackOfTile], content: BaselineContent, settings: BaselineSettings, layout: Layout, variable: Variable
+) -> tuple[list[Shard[BaselineWork]], Estimate]:
+    """The tiles divided into shards, and the expected cost of all."""
+    pixels = layout.cell_pixels**2
+    image_bytes = pixels * np.dtype(variable.dformat.dtype).itemsize
+    seconds = [BASELINE.seconds(len(stack.slices), image_bytes) for stack in work]
+    estimate = Estimate(
+        tiles=len(work),
+        dates=len(content.images),
+        bytes_read=sum(len(stack.slices) for stack in work) * image_bytes,
+        bytes_written=len(work) * pixels * 36,
+        core_seconds=sum(seconds),
+        memory_bytes=BASELINE.memory(pixels, len(content.records), len(work) * pixels),
+    )
+    sharding = Sharding(settings.shard_tiles, settings.pod_start)
+    return sharding.shards(work, lambda tiles: BaselineWork(tiles=tiles), seconds), estimate
 
 
 def _too_few(most: int, settings: BaselineSettings) -> str:

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from shapely.geometry import shape
 
 from acdtask import __version__
+from acdtask.change.methods import PROFILES, detection_for
 from acdtask.change.moments import Moments
-from acdtask.change.profile import PROFILES, Detection, detection_for
+from acdtask.change.thresholds import Detection
 from acdtask.cube.model import Addition, Dataset, Instance, Record, Variable
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.content import (
@@ -27,14 +28,16 @@ from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.catalogue import put_all
 from acdtask.jobs.contract import Handouts, Nothing, Results, Round, Site
 from acdtask.jobs.filenames import cell_part
-from acdtask.jobs.products import (
-    BaselineManifest,
-    BaselineTile,
-    baseline_variables,
+from acdtask.jobs.manifests import (
     body_of,
     digest_of_file,
     manifest_chain,
     point_latest,
+)
+from acdtask.jobs.products import (
+    BaselineManifest,
+    BaselineTile,
+    baseline_variables,
 )
 from acdtask.jobs.quarantine import QuarantinedTile
 from acdtask.raster.checksums import checksum_of

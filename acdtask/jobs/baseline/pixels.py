@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acdtask.change.moments import Moments
-from acdtask.change.profile import Detection
+from acdtask.change.thresholds import Detection
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.coverage import ENOUGH, percent
 from acdtask.jobs.products import BaselinePixels, BaselineTile

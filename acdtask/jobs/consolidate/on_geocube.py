@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from acdtask.cube.follow import JobEvent, follow, require_done
 from acdtask.cube.jobs import Consolidates, Consolidation, JobState, TaskState
@@ -31,7 +30,10 @@ def plan_on_geocube(
 ) -> Draft[ConsolidateContent, CellsWork]:
     """Plan one shard with the job to start. Its name is a digest of records, layout and settings."""
     content = ConsolidateContent(records=records)
-    identity = {**content.identity(settings), "settings": _server_settings(settings)}
+    identity = {
+        **content.identity(settings),
+        "settings": settings.model_dump(include={"variable", "instance", "layout"}),
+    }
     consolidation = Consolidation(
         name=f"acd-{content_id_of('consolidate', ALGORITHM, identity)}",
         variable=settings.variable,
@@ -39,7 +41,7 @@ def plan_on_geocube(
         layout=settings.layout,
         records=records,
     )
-    newest = _Attempts.of(cube, consolidation.name).newest
+    _, newest = _newest_attempt(cube, consolidation.name)
     done = newest is not None and newest.state in ("DONE", "DONEBUTUNTIDY")
     work = CellsWork(tiles=[CellOfWork(tile=tile) for tile in tiles], consolidation=consolidation)
     return Draft(
@@ -66,33 +68,20 @@ def run_on_geocube(work: CellsWork, cube: Consolidates, progress: Callable[[int]
     return ConsolidatedCells(job=job.name, job_id=job.id)
 
 
-def _server_settings(settings: ConsolidateSettings) -> dict[str, str]:
-    """The settings that are sent to a Geocube."""
-    return {"variable": settings.variable, "instance": settings.instance, "layout": settings.layout}
-
-
-@dataclass(frozen=True)
-class _Attempts:
-    """Jobs of a name, with or without a number, since the name of a failed job cannot be used again."""
-
-    newest: JobState | None
-    number: int
-
-    @classmethod
-    def of(cls, cube: Consolidates, name: str) -> _Attempts:
-        matches = [(re.fullmatch(rf"{re.escape(name)}(?:-(\d+))?", job.name), job) for job in cube.jobs(f"{name}*")]
-        numbered = [(int(match[1] or 1), job) for match, job in matches if match]
-        number, newest = max(numbered, key=lambda pair: pair[0], default=(0, None))
-        return cls(newest, number)
+def _newest_attempt(cube: Consolidates, name: str) -> tuple[int, JobState | None]:
+    """The newest job of a name, with its number; 0 if there is none. A failed job's name cannot be used again."""
+    matches = [(re.fullmatch(rf"{re.escape(name)}(?:-(\d+))?", job.name), job) for job in cube.jobs(f"{name}*")]
+    numbered = [(int(match[1] or 1), job) for match, job in matches if match]
+    return max(numbered, key=lambda pair: pair[0], default=(0, None))
 
 
 def _find_or_start(cube: Consolidates, consolidation: Consolidation) -> str:
     """The id of the running or finished job; starts one if there is none or all failed."""
     for _ in range(ATTEMPTS):
-        attempts = _Attempts.of(cube, consolidation.name)
-        if attempts.newest and attempts.newest.state != "FAILED":
-            return attempts.newest.id
-        name = f"{consolidation.name}-{attempts.number + 1}" if attempts.number else consolidation.name
+        number, newest = _newest_attempt(cube, consolidation.name)
+        if newest and newest.state != "FAILED":
+            return newest.id
+        name = f"{consolidation.name}-{number + 1}" if number else consolidation.name
         try:
             return cube.consolidate(consolidation.model_copy(update={"name": name}))
         except AcdError as error:

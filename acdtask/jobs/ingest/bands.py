@@ -27,15 +27,9 @@ def chosen_band(
 ) -> int:
     """Choose the band to read, and return its number.
 
-    Args:
-        address: of the raster.
-        header: of the raster.
-        stated: each band as its STAC item describes it.
-        variable: the variable's name, which gives its polarisation and quantity.
-        requested: the band that the user asks for; overrides everything else.
-
-    Raises:
-        AcdError: INPUT_BANDS, listing the bands with their names, if the choice is unclear.
+    `stated` describes each band as its STAC item does. The name of the `variable` gives its polarisation and quantity.
+    `requested` is the band that the user asks for; it overrides everything else. INPUT_BANDS, listing the bands with
+    their names, if the choice is unclear.
     """
     if requested is not None:
         if requested > header.bands:

@@ -22,6 +22,7 @@ from acdtask.cube.model import Record, Variable
 from acdtask.cube.stac.items import StacLinks, stac_catalog, stac_collection
 from acdtask.jobs.catalogue import COLLECTION, ROOT, encode_document, link_images, linked_keys, revise
 from acdtask.jobs.contract import Site
+from acdtask.jobs.ingest.origins import has_instance
 from acdtask.jobs.parts import month_of
 from acdtask.storage.store import Store
 
@@ -32,12 +33,7 @@ _DIGEST = re.compile(r"-[0-9a-f]{16}\.json$")
 
 
 class ImageCatalogue:
-    """The collection of the images of a variable and instance.
-
-    Args:
-        variable: the images' variable.
-        instance: the images' instance.
-    """
+    """The collection of the images of a variable and instance."""
 
     def __init__(self, variable: Variable, instance: str) -> None:
         self._variable, self._instance = variable, instance
@@ -72,11 +68,7 @@ class ImageCatalogue:
     def _indexed(self, site: Site) -> list[tuple[Record, str]]:
         """Images in this cube's own index that have items; empty if the records are on a Geocube."""
         cube = site.find_cube() if site.shared is None else None
-        if not isinstance(cube, LocalCube) or all(
-            variable.name != self._variable.name for variable in cube.variables()
-        ):
-            return []
-        if all(instance.name != self._instance for instance in cube.instances(self._variable.name)):
+        if not isinstance(cube, LocalCube) or not has_instance(cube, self._variable.name, self._instance):
             return []
         datasets = {
             dataset.record_id: dataset.uri
@@ -134,10 +126,7 @@ class ImageCatalogue:
 def forget_items(store: Store, months: Iterable[str], removed: Collection[str]) -> None:
     """Remove links to items from the catalogues of months, before the items are deleted.
 
-    Args:
-        store: of the cube.
-        months: the catalogues' keys.
-        removed: the items' keys.
+    `months` are the keys of the catalogues, `removed` those of the items.
     """
     for key in months:
 

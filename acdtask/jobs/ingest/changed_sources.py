@@ -29,10 +29,7 @@ def folder_of(settings: IngestSettings) -> str:
 def note_sources(written: Iterable[tuple[Record, str]], plan: IngestPlan, site: Site) -> None:
     """Note the source of each record's pixels. On a Geocube, only pixels ingested from this site are noted.
 
-    Args:
-        written: records, each with the address of its pixels.
-        plan: the plan, with the source files.
-        site: the site whose cube has, or will have, the records.
+    Each record in `written` has the address of its pixels.
     """
     files = {file.record_id: file.fingerprint for file in plan.content.inputs}
     settings = plan.settings
@@ -50,7 +47,9 @@ def require_unchanged_pixels(digests: dict[str, str], plan: IngestPlan, site: Si
     """
     settings = plan.settings
     cube = site.find_cube()
-    if cube is None or settings.on_known in ("keep", "replace") or not has_instance(cube, settings):
+    if cube is None or settings.on_known in ("keep", "replace"):
+        return
+    if not has_instance(cube, settings.variable, settings.instance):
         return
     known = KnownFiles(settings, site)
     planned = plan.content.record_ids

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.comparable import short_crs
 from acdtask.jobs.ingest.pixels import Input
 from acdtask.jobs.ingest.reading import Reading, reading_of
 from acdtask.jobs.ingest.settings import IngestSettings
@@ -64,7 +65,7 @@ def _check_grids(candidates: list[Candidate]) -> None:
         if grid.crs != expected.crs:
             raise AcdError(
                 ErrorCode.INPUT_CRS_MISMATCH,
-                f"{candidate.address} is in {_short(grid.crs)}, {first.address} in {_short(expected.crs)}",
+                f"{candidate.address} is in {short_crs(grid.crs)}, {first.address} in {short_crs(expected.crs)}",
             )
         is_same = all(
             math.isclose(a, b, rel_tol=RESOLUTION_TOLERANCE)
@@ -89,7 +90,3 @@ def _check_duplicates(candidates: list[Candidate]) -> None:
                     ErrorCode.INPUT_DUPLICATE,
                     f"{candidate.address} and {other.address} are both {record.datetime.date()} with the same tags",
                 )
-
-
-def _short(crs: str) -> str:
-    return crs if len(crs) < 40 else f"{crs[:37]}..."

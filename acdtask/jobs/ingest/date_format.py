@@ -34,9 +34,7 @@ CENTURY_STARTS = 69
 class DateFormat:
     """A date format such as `%Y%m%d` or `%d%b%Y`. ValueError for an unknown directive or a missing year.
 
-    Attributes:
-        text: the format.
-        regex: a regular expression that matches such a date.
+    `regex` is a regular expression that matches such a date.
 
     >>> DateFormat("%d%b%Y").parse("04JUN2020").isoformat()
     '2020-06-04T00:00:00+00:00'

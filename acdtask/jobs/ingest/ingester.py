@@ -40,10 +40,8 @@ def plan_with_ingester(settings: IngestSettings, site: Site, layout: Layout | No
 
     Unlike other plans it has effects: it posts the AOI to the ingester and adds the layout to the cube.
 
-    Args:
-        settings: must name an AOI.
-        site: its cube is the Geocube that the ingester indexes into.
-        layout: added to the cube, if given.
+    `settings` must name an AOI. The site's cube is the Geocube that the ingester indexes into; `layout`, if given, is
+    added to it.
 
     Returns:
         A plan with nothing to do.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,22 +100,24 @@ class IngestJob(Job[IngestSettings, IngestContent]):
 
 
 def _plan_files(settings: IngestSettings, site: Site) -> Draft[IngestContent, FilesWork]:
-    """Plan the files of a folder, bucket, catalogue or web address."""
+    """Plan the files of a folder, bucket, catalogue or web address.
+
+    If no file can be used, the errors of the files are those of the plan.
+    """
     aoi_tags = load_aoi(settings.aoi).record_tags if settings.aoi else {}
     known = KnownFiles(settings, site)
     rasters = find_candidates(settings, aoi_tags, known)
     check_headers(rasters.candidates)
     candidates = _within_aoi(rasters.candidates, settings)
-    layout, create_layout = _layout(settings, site, [file.grid for file in candidates])
+    grids = [file.grid for file in candidates]
+    layout, create_layout = _layout(settings, site, grids) if grids else (None, False)
     statuses = known.statuses((file.record, file.fingerprint) for file in candidates)
     to_read = [file for file in candidates if known.must_read(statuses[file.record.id])]
     readings, unclear = readings_of(to_read, settings)
     unfit = [*rasters.unfit, *unclear]
     planned = [file for file, _ in readings]
     inputs = [input_of(file, reading) for file, reading in readings]
-    sizes = [file.grid.width * file.grid.height for file in planned]
-    volumes = [size * np.dtype(reading.dtype).itemsize for size, (_, reading) in zip(sizes, readings, strict=True)]
-    seconds = [INGEST.seconds(1, volume) for volume in volumes]
+    estimate, seconds = _estimate(readings, settings)
     sharding = Sharding(settings.shard_files, settings.pod_start, otherwise=4)
     compared = known.datasets(file.record.id for file in planned) if known.compares else {}
     given = known.changed_on_geocube((file.record, file.fingerprint) for file in planned)
@@ -133,14 +135,7 @@ def _plan_files(settings: IngestSettings, site: Site) -> Draft[IngestContent, Fi
         content=content,
         shards=sharding.shards(inputs, lambda files: FilesWork(inputs=files), seconds)
         or layout_shards(create=create_layout),
-        estimate=Estimate(
-            tiles=len(planned),
-            dates=len({file.record.datetime for file in planned}),
-            bytes_read=2 * sum(volumes),
-            bytes_written=sum(sizes) * np.dtype(settings.dtype).itemsize,
-            core_seconds=sum(seconds),
-            memory_bytes=INGEST.memory(max(sizes, default=0), len(sizes), max(sizes, default=0)),
-        ),
+        estimate=estimate,
         notes={
             "files that match": len(rasters.candidates),
             **source_notes(rasters),
@@ -159,6 +154,22 @@ def _plan_files(settings: IngestSettings, site: Site) -> Draft[IngestContent, Fi
         else _nothing_to_do_text(len(candidates) - len(unclear), len(unfit), untraced, rasters),
         left_out={file.address: Failure.of(file.error) for file in unfit},
     )
+
+
+def _estimate(readings: Sequence[tuple[Candidate, Reading]], settings: IngestSettings) -> tuple[Estimate, list[float]]:
+    """The expected cost of files, and the seconds of each."""
+    sizes = [file.grid.width * file.grid.height for file, _ in readings]
+    volumes = [size * np.dtype(reading.dtype).itemsize for size, (_, reading) in zip(sizes, readings, strict=True)]
+    seconds = [INGEST.seconds(1, volume) for volume in volumes]
+    estimate = Estimate(
+        tiles=len(readings),
+        dates=len({file.record.datetime for file, _ in readings}),
+        bytes_read=2 * sum(volumes),
+        bytes_written=sum(sizes) * np.dtype(settings.dtype).itemsize,
+        core_seconds=sum(seconds),
+        memory_bytes=INGEST.memory(max(sizes, default=0), len(sizes), max(sizes, default=0)),
+    )
+    return estimate, seconds
 
 
 def _reading_notes(readings: list[Reading], settings: IngestSettings) -> list[str]:
@@ -218,7 +229,7 @@ def _layout(settings: IngestSettings, site: Site, images: list[Grid]) -> tuple[L
 
 
 def _within_aoi(candidates: list[Candidate], settings: IngestSettings) -> list[Candidate]:
-    if not settings.aoi:
+    if not settings.aoi or not candidates:
         return candidates
     aoi = load_aoi(settings.aoi)
     inside = [candidate for candidate in candidates if shape(candidate.record.footprint).intersects(aoi.geometry)]

@@ -8,7 +8,6 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Draft, Estimate, Shard, Site
 from acdtask.jobs.ingest.content import FilesWork, IngestContent
 from acdtask.jobs.ingest.settings import ON_GEOCUBE, IngestSettings
-from acdtask.jobs.stacks import area_of
 from acdtask.raster.grid import Layout
 
 __all__ = ["layout_shards", "plan_records_on_geocube"]
@@ -35,7 +34,7 @@ def plan_records_on_geocube(
     images = f"{settings.variable}:{settings.instance}"
     if settings.aoi:
         aoi = load_aoi(settings.aoi)
-        record_ids = [record.id for record in site.cube.records(RecordQuery(area=area_of(aoi)))]
+        record_ids = [record.id for record in site.cube.records(RecordQuery(area=aoi.geojson))]
         count = len(site.cube.having(settings.variable, settings.instance, record_ids))
         if not count:
             raise AcdError(ErrorCode.AOI_OUTSIDE, f"no record of {images} on the Geocube touches the AOI {aoi.name}")

@@ -13,7 +13,8 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import PlanHead, Site
 from acdtask.jobs.ingest.content import IngestPlan
 from acdtask.jobs.ingest.settings import IngestSettings
-from acdtask.jobs.products import BaselineManifest, MonitorManifest, manifest_chain
+from acdtask.jobs.manifests import manifest_chain
+from acdtask.jobs.products import BaselineManifest, MonitorManifest
 from acdtask.jobs.stacks import image_label
 
 __all__ = ["replaced_lines", "replaced_records", "store_replaced"]

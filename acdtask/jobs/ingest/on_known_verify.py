@@ -11,11 +11,11 @@ import numpy as np
 
 from acdtask.cube.local.containers import read_window
 from acdtask.cube.model import Dataset
-from acdtask.cube.shared import find_or_none
-from acdtask.errors import AcdError, ErrorCode
+from acdtask.errors import AcdError
 from acdtask.jobs.contract import Site
 from acdtask.jobs.fence import newest_number
 from acdtask.jobs.ingest.content import IngestContent, IngestPlan
+from acdtask.jobs.ingest.origins import has_instance
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.raster.checksums import checksum_of
 from acdtask.raster.data_format import Pixels
@@ -45,12 +45,8 @@ REPAIRED = "repaired.json"
 def state_of(store: Store, dataset: Dataset, data: bytes, pixels: Pixels, known: str | None) -> State:
     """The state of a file in the cube.
 
-    Args:
-        store: of the cube.
-        dataset: the dataset that the source gives now.
-        data: the file that the source gives now.
-        pixels: the file's pixels, shape (height, width).
-        known: the checksum in the index, empty if it has none; None if the cube does not have the record.
+    `dataset`, `data` and `pixels`, of shape (height, width), are what the source gives now. `known` is the checksum in
+    the index, empty if it has none; None if the cube does not have the record.
     """
     if known is None:
         return "new"
@@ -94,12 +90,9 @@ def known_checksums(settings: IngestSettings, record_ids: Iterable[str], site: S
     Empty unless files are verified.
     """
     cube = site.find_cube() if settings.on_known == "verify" else None
-    if cube is None:
+    if cube is None or not has_instance(cube, settings.variable, settings.instance):
         return {}
     variable, wanted = settings.variable, frozenset(record_ids)
-    instances = find_or_none(lambda: cube.instances(variable), ErrorCode.VARIABLE_UNKNOWN) or []
-    if settings.instance not in {instance.name for instance in instances}:
-        return {}
     if site.shared is not None:
         return dict.fromkeys(cube.having(variable, settings.instance, wanted), "")
     datasets = cube.datasets(variable, settings.instance, wanted)

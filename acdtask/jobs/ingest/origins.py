@@ -10,7 +10,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -26,7 +26,6 @@ from acdtask.storage.seal import parse_sealed, seal
 __all__ = [
     "KnownFiles",
     "KnownRecords",
-    "NothingKnown",
     "Origin",
     "RecordStatus",
     "has_digest",
@@ -79,10 +78,10 @@ def settings_of_pixels(settings: IngestSettings) -> dict[str, Any]:
     return settings.model_dump(mode="json", exclude=set(NOT_OF_PIXELS), exclude_defaults=True)
 
 
-def has_instance(cube: Cube, settings: IngestSettings) -> bool:
-    """Whether the cube has the instance to fill."""
-    instances = find_or_none(lambda: cube.instances(settings.variable), ErrorCode.VARIABLE_UNKNOWN)
-    return any(instance.name == settings.instance for instance in instances or ())
+def has_instance(cube: Cube, variable: str, instance: str) -> bool:
+    """Whether the cube has an instance of a variable."""
+    instances = find_or_none(lambda: cube.instances(variable), ErrorCode.VARIABLE_UNKNOWN)
+    return any(known.name == instance for known in instances or ())
 
 
 def has_digest(dataset: Dataset, digest: str) -> bool:
@@ -103,31 +102,19 @@ def store_origins(origins: Iterable[tuple[Record, Origin]], settings: IngestSett
             site.runs.put(key, seal(merged.model_dump_json().encode()))
 
 
-class KnownRecords(Protocol):
-    """The records of a source that a cube has."""
+class KnownRecords:
+    """The records of a source that a cube has. Without a cube there are none, so every file is opened."""
 
     def ids(self, record_ids: Iterable[str]) -> frozenset[str]:
         """Records that the instance already has."""
-
-    def grids(self, files: Iterable[tuple[Record, str]]) -> Mapping[str, Grid]:
-        """Grids of the records whose files need not be opened, by record id."""
-
-
-class NothingKnown:
-    """Used without a cube: every file is opened."""
-
-    def ids(self, record_ids: Iterable[str]) -> frozenset[str]:
-        """Return no records."""
-        del record_ids
         return frozenset()
 
     def grids(self, files: Iterable[tuple[Record, str]]) -> Mapping[str, Grid]:
-        """Return no grids."""
-        del files
+        """Grids of the records whose files need not be opened, by record id."""
         return {}
 
 
-class KnownFiles:
+class KnownFiles(KnownRecords):
     """The records of an ingest that the cube has. VARIABLE_CONFLICT if the cube's variable differs."""
 
     def __init__(self, settings: IngestSettings, site: Site) -> None:
@@ -169,8 +156,7 @@ class KnownFiles:
     def statuses(self, files: Iterable[tuple[Record, str]]) -> dict[str, RecordStatus]:
         """The status of each record, by its id.
 
-        Args:
-            files: records, each with the fingerprint of its file.
+        Each file is given as its record and its fingerprint.
         """
         files = list(files)
         known = self.ids(record.id for record, _ in files)
@@ -237,7 +223,7 @@ class KnownFiles:
                 f"{variable.name} is {stored.dformat.dtype} {stored.dformat.min:g} to {stored.dformat.max:g},"
                 f" nodata {stored.dformat.nodata:g}, scale {stored.scale:g}",
             )
-        return cube if has_instance(cube, self._settings) else None
+        return cube if has_instance(cube, variable.name, self._settings.instance) else None
 
     def _status(self, record: Record, fingerprint: str, dataset: Dataset | None) -> RecordStatus:
         origin = self._month(record).records.get(record.id) if self.compares else None

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from acdtask.cube.model import Record
 from acdtask.errors import AcdError, ErrorCode
@@ -27,22 +27,20 @@ from acdtask.storage.web import Web
 
 __all__ = ["Input", "PixelSummary", "check_pixels", "process_inputs", "read_checked"]
 
-RowT = TypeVar("RowT", bound=BaseModel)
+RowT = TypeVar("RowT")
 ResultT = TypeVar("ResultT", bound=BaseModel)
 
 LOCAL_FINGERPRINT = re.compile(r'(?P<size>\d+) "?[0-9a-f]+(?P<when>-[0-9a-f]+-[0-9a-f]+)"?')
 """The fingerprint of a local file: its size, then inode, modification time and size."""
 
 
-class Input(BaseModel):
+class Input(BaseModel, ser_json_inf_nan="strings"):
     """A raster in a shard's work: its address, its record, and how to read it.
 
     Attributes:
         beside: fingerprints of its sidecar files, by ending.
         signed: whether its full address has a query, which is not stored.
     """
-
-    model_config = ConfigDict(ser_json_inf_nan="strings")
 
     address: str
     fingerprint: str
@@ -61,32 +59,12 @@ class PixelSummary(BaseModel):
     zeros: int
 
 
-def check_pixels(file: Input, dformat: DataFormat, access: Access) -> PixelSummary:
-    """Read and check every pixel of a raster.
+def check_pixels(file: Input, dformat: DataFormat, access: Access, into: NDArray[Any] | None = None) -> PixelSummary:
+    """Read and check every pixel of a raster, and write the stored pixels into the array, if one is given.
 
-    Args:
-        file: the raster.
-        dformat: the variable's format.
-        access: access to the files of the source.
-
-    Raises:
-        AcdError: INPUT_NOT_FINITE, INPUT_OUT_OF_RANGE, INPUT_NODATA_UNKNOWN, INPUT_ALL_NODATA, INPUT_CHANGED.
+    INPUT_NOT_FINITE, INPUT_OUT_OF_RANGE, INPUT_NODATA_UNKNOWN, INPUT_ALL_NODATA, INPUT_CHANGED.
     """
-    return _read(file, dformat, access, None)
-
-
-def read_checked(file: Input, digest: str, dformat: DataFormat, access: Access) -> tuple[NDArray[Any], PixelSummary]:
-    """The stored pixels of a checked raster, shape (height, width). INPUT_CHANGED if they have changed since."""
-    pixels: NDArray[Any] = np.empty(file.grid.shape, dformat.dtype)
-    summary = _read(file, dformat, access, pixels)
-    if summary.digest != digest:
-        raise AcdError(ErrorCode.INPUT_CHANGED, f"the pixels of {file.address} changed after they were checked")
-    return pixels, summary
-
-
-def _read(file: Input, dformat: DataFormat, access: Access, into: NDArray[Any] | None) -> PixelSummary:
-    """Check every pixel, and write the stored pixels into the array, if one is given."""
-    digest = _digest_of(file)
+    digest = hashlib.sha256(file.grid.model_dump_json().encode())
     counts = {"valid": 0, "not_finite": 0, "outside": 0, "nan": 0, "zeros": 0}
     extreme = float("nan")
     for row, strip in _quantised_strips(file, dformat, access):
@@ -98,6 +76,15 @@ def _read(file: Input, dformat: DataFormat, access: Access, into: NDArray[Any] |
     _check(file, counts, extreme)
     zeros = counts["zeros"] if file.reading.dtype.startswith("float") else 0
     return PixelSummary(digest=digest.hexdigest()[:16], valid=counts["valid"], zeros=zeros)
+
+
+def read_checked(file: Input, digest: str, dformat: DataFormat, access: Access) -> tuple[NDArray[Any], PixelSummary]:
+    """The stored pixels of a checked raster, shape (height, width). INPUT_CHANGED if they have changed since."""
+    pixels: NDArray[Any] = np.empty(file.grid.shape, dformat.dtype)
+    summary = check_pixels(file, dformat, access, pixels)
+    if summary.digest != digest:
+        raise AcdError(ErrorCode.INPUT_CHANGED, f"the pixels of {file.address} changed after they were checked")
+    return pixels, summary
 
 
 def process_inputs(
@@ -193,7 +180,3 @@ def _identity_of_file(fingerprint: str) -> str:
     """
     match = LOCAL_FINGERPRINT.fullmatch(fingerprint)
     return f"{match['size']}{match['when']}" if match else fingerprint
-
-
-def _digest_of(file: Input) -> hashlib._Hash:
-    return hashlib.sha256(file.grid.model_dump_json().encode())

@@ -19,13 +19,8 @@ PREFERRED = ("VV", "HH", "VH", "HV")
 def polarisation_to_take(stated: Iterable[str], settings: IngestSettings) -> str:
     """The polarisation to ingest: that of the settings, else of the variable's name; empty for any.
 
-    Args:
-        stated: the polarisation of each file, empty if unknown.
-        settings: name the variable, and perhaps a polarisation.
-
-    Raises:
-        AcdError: POLARISATION_MISMATCH if all files with a known polarisation have another one, or if none is wanted
-            and they have several.
+    `stated` has the polarisation of each file, empty if unknown. POLARISATION_MISMATCH if all files with a known
+    polarisation have another one, or if none is wanted and they have several.
     """
     counts = Counter(filter(None, stated))
     if settings.polarisation == "any":

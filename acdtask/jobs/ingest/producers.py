@@ -160,11 +160,7 @@ def advice_for(name: str) -> str | None:
 def refuse_odd_names(producer: ProducerName | None, pattern: str, source: str, unmatched: Sequence[str]) -> None:
     """Refuse coherence images whose names match none of the producer's kinds. FILENAME_UNMATCHED.
 
-    Args:
-        producer: the chosen producer, if any.
-        pattern: the pattern in use; a pattern other than the producer's disables the check.
-        source: the source of the files.
-        unmatched: files that do not match the pattern.
+    A pattern other than the producer's disables the check. `unmatched` are the files that do not match the pattern.
     """
     chosen = PRODUCERS[producer] if producer else None
     if chosen is None or not chosen.coherence or pattern != chosen.pattern:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from acdtask.cube.model import Variable
 from acdtask.errors import AcdError, ErrorCode
@@ -29,7 +29,7 @@ MIN_STEPS = 50
 KINDS_SHOWN = 5
 
 
-class Reading(BaseModel):
+class Reading(BaseModel, frozen=True, ser_json_inf_nan="strings"):
     """How to read the pixels of a raster.
 
     Attributes:
@@ -41,8 +41,6 @@ class Reading(BaseModel):
         range: the source values that map to the variable's minimum and maximum; descending if the scale is negative.
         said: remarks for the user, as phrases.
     """
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
     band: int
     dtype: str
@@ -63,15 +61,8 @@ class Reading(BaseModel):
 def reading_of(address: str, header: Header, asset: Mapping[str, Any], settings: IngestSettings) -> Reading:
     """Decide how to read a raster.
 
-    Args:
-        address: of the raster.
-        header: of the raster.
-        asset: the raster's asset in its STAC item; empty if it has none.
-        settings: take precedence over the file and the item.
-
-    Raises:
-        AcdError: INPUT_BANDS, INPUT_RANGE_UNKNOWN, INPUT_CONTRADICTORY, INPUT_NODATA_UNKNOWN, STAC_INVALID,
-            SETTING_INVALID for settings that do not fit the file.
+    `asset` is the raster's asset in its STAC item; empty if it has none. INPUT_BANDS, INPUT_RANGE_UNKNOWN,
+    INPUT_CONTRADICTORY, INPUT_NODATA_UNKNOWN, STAC_INVALID, SETTING_INVALID for settings that do not fit the file.
     """
     stated = stated_bands(asset, address, header.bands, alpha_of(header))
     number = chosen_band(address, header, stated, settings.variable, settings.band)

@@ -33,21 +33,8 @@ from acdtask.storage.store import Store
 __all__ = ["Check", "Write", "WrittenFile", "WrittenFiles"]
 
 
-class CheckedFile(BaseModel):
-    """The digest of a valid raster's pixels, as they would be stored."""
-
-    address: str
-    digest: str
-
-
-class CheckedFiles(BaseModel):
-    """The valid rasters of a shard."""
-
-    files: list[CheckedFile]
-
-
 class Digests(BaseModel):
-    """The digests of a shard's valid rasters, by address."""
+    """The digests of the pixels of a shard's valid rasters, as they would be stored, by address."""
 
     of_files: dict[str, str] = {}
 
@@ -68,27 +55,27 @@ class WrittenFiles(BaseModel):
     files: list[WrittenFile]
 
 
-class Check(Round[FilesWork, Nothing, CheckedFiles]):
+class Check(Round[FilesWork, Nothing, Digests]):
     """Read each raster and check its values."""
 
     name = "check"
     checks = True
 
-    def run(self, work: FilesWork, handout: Nothing, context: IngestContext) -> CheckedFiles:
+    def run(self, work: FilesWork, handout: Nothing, context: IngestContext) -> Digests:
         """Return the digests of the valid rasters."""
         dformat, access = context.settings.definition().dformat, _access(work, context)
 
-        def check(file: Input) -> CheckedFile:
-            return CheckedFile(address=file.address, digest=check_pixels(file, dformat, access).digest)
+        def check(file: Input) -> tuple[str, str]:
+            return file.address, check_pixels(file, dformat, access).digest
 
-        return process_inputs(work.inputs, check, lambda files: CheckedFiles(files=files), context.progress)
+        return process_inputs(work.inputs, check, lambda files: Digests(of_files=dict(files)), context.progress)
 
-    def gather(self, results: Results[FilesWork, CheckedFiles], context: IngestContext) -> Handouts[Digests]:
+    def gather(self, results: Results[FilesWork, Digests], context: IngestContext) -> Handouts[Digests]:
         """Hand out the digests, if they agree with the cube's pixels of the same records."""
-        digests = {shard: {file.address: file.digest for file in checked.files} for shard, checked in results}
-        every = {address: digest for of_files in digests.values() for address, digest in of_files.items()}
+        digests = dict(results)
+        every = {address: digest for shard in digests.values() for address, digest in shard.of_files.items()}
         require_unchanged_pixels(every, context.plan, context.site)
-        return Handouts({shard: Digests(of_files=of_files) for shard, of_files in digests.items()})
+        return Handouts(digests)
 
 
 class Write(Round[FilesWork, Digests, WrittenFiles]):
@@ -122,7 +109,7 @@ class Write(Round[FilesWork, Digests, WrittenFiles]):
         """
         plan, site, settings, content = context.plan, context.site, context.settings, context.content
         written = [file for _, files in results for file in files.files]
-        store_left_out([*_left_out_by_plan(context), *_left_out(results.left_out, settings)], site)
+        store_left_out(_left_out(results.left_out, context), site)
         has_inputs = bool(content.inputs)
         variables = site.cube.variables() if site.shared is not None else []
         is_described = any(variable.name == settings.variable for variable in variables)
@@ -161,32 +148,19 @@ def _access(work: FilesWork, context: IngestContext) -> Access:
     return access_to(context.settings, signed=any(file.signed for file in work.inputs))
 
 
-def _left_out_by_plan(context: IngestContext) -> list[LeftOutRaster]:
-    """The files that the plan left out for their headers."""
-    return [
-        LeftOutRaster(
-            address=file.address,
-            record=file.record,
-            variable=context.settings.variable,
-            instance=context.settings.instance,
-            failure=context.plan.left_out[file.address],
-        )
-        for file in context.content.left_out
-    ]
-
-
-def _left_out(shards: tuple[LeftOutShard[FilesWork], ...], settings: IngestSettings) -> list[LeftOutRaster]:
-    return [
-        LeftOutRaster(
-            address=file.address,
-            record=file.record,
-            variable=settings.variable,
-            instance=settings.instance,
-            failure=shard.why.parts.get(file.address, shard.why.failure),
-        )
+def _left_out(shards: tuple[LeftOutShard[FilesWork], ...], context: IngestContext) -> list[LeftOutRaster]:
+    """The files that the plan left out for their headers, and those that failed in shards."""
+    failures = [(file.address, file.record, context.plan.left_out[file.address]) for file in context.content.left_out]
+    failures += [
+        (file.address, file.record, shard.why.parts.get(file.address, shard.why.failure))
         for shard in shards
         for file in shard.work.inputs
         if not shard.why.parts or file.address in shard.why.parts
+    ]
+    variable, instance = context.settings.variable, context.settings.instance
+    return [
+        LeftOutRaster(address=address, record=record, variable=variable, instance=instance, failure=failure)
+        for address, record, failure in failures
     ]
 
 

@@ -31,14 +31,9 @@ class StatedBand:
 def stated_bands(asset: Mapping[str, Any], address: str, bands: int, alpha: int = 0) -> tuple[StatedBand, ...]:
     """The description of each band of a raster in its STAC asset.
 
-    Args:
-        asset: the asset; empty if the raster has no item.
-        address: of the raster.
-        bands: number of the raster's bands.
-        alpha: number of its alpha band, which a list may omit; 0 for none.
-
-    Raises:
-        AcdError: STAC_INVALID if a list of bands has another length, or a value is not a number.
+    `asset` is empty if the raster has no item. `bands` is the number of the raster's bands; `alpha` is the number of
+    its alpha band, which a list may omit, or 0. STAC_INVALID if a list of bands has another length, or a value is not a
+    number.
 
     >>> (band,) = stated_bands({"raster:bands": [{"nodata": 0, "scale": 0.004}]}, "a.tif", 1)
     >>> band.nodata, band.scale, band.offset

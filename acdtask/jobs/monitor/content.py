@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from acdtask.change.profile import Detection
+from acdtask.change.thresholds import Detection
 from acdtask.cube.model import Slice
 from acdtask.jobs.contract import Content, Context, Plan, Settings
 from acdtask.jobs.monitor.halo import BaselineViews

@@ -19,6 +19,7 @@ from acdtask.jobs.catalogue import (
 )
 from acdtask.jobs.contract import Site
 from acdtask.jobs.filenames import cell_part
+from acdtask.jobs.manifests import manifest_chain
 from acdtask.jobs.monitor.content import CutTile, MonitorPlan
 from acdtask.jobs.monitor.images import ImageWork
 from acdtask.jobs.monitor.months import folders_of_month
@@ -30,7 +31,6 @@ from acdtask.jobs.products import (
     MonitorManifest,
     MonitorMonth,
     change_variable,
-    manifest_chain,
     z_variable,
 )
 from acdtask.jobs.provenance import processing_fields, processing_provider, tiff_tags

@@ -11,29 +11,40 @@ from acdtask.jobs.coverage import ENOUGH, JudgedPixels
 from acdtask.jobs.monitor.content import MonitorPlan
 from acdtask.jobs.monitor.months import images_of_month, patches_of_image
 from acdtask.jobs.near_misses import Closest
+from acdtask.jobs.news import News
 from acdtask.jobs.parts import month_of
 from acdtask.jobs.products import ImageProduct, MonitorManifest
 from acdtask.storage.store import Store
 
-__all__ = ["findings_of", "findings_of_image", "judged_lines", "sentences_of", "sentences_without_patches"]
+__all__ = [
+    "findings_of",
+    "findings_of_image",
+    "judged_lines",
+    "name_in_news",
+    "sentences_of",
+    "sentences_without_patches",
+]
 
 
 def findings_of(plan: MonitorPlan, published: MonitorManifest, files: Mapping[str, str], site: Site) -> Findings:
     """The findings of a published plan.
 
     Args:
-        plan: a plan whose last round is gathered.
+        plan: a plan whose last round is gathered. The figures `news_` count its images that are to be announced.
         published: newest manifest of the series.
         files: keys of files by name.
         site: where the plan was published.
     """
     products = _products_of(plan, published, site)
     images = [findings_of_image(product, site) for product in products]
+    news = [image for product, image in zip(products, images, strict=True) if _is_news(product, plan, site)]
     return Findings(
         figures={
             "images": len(images),
             "patches": sum(image.patches or 0 for image in images),
             "changed_area_m2": round(sum(image.changed_area_m2 or 0.0 for image in images), 1),
+            "news_patches": sum(image.patches or 0 for image in news),
+            "news_area_m2": round(sum(image.changed_area_m2 or 0.0 for image in news), 1),
             "tiles_left_out": sum(len(product.quarantined) for product in products),
             **_judged(products).figures,
         },
@@ -107,6 +118,16 @@ def _products_of(plan: MonitorPlan, published: MonitorManifest, site: Site) -> l
         for product in images_of_month(month, site.store)
     }
     return [products[image.folder] for image in images if image.folder in products]
+
+
+def _is_news(product: ImageProduct, plan: MonitorPlan, site: Site) -> bool:
+    return plan.series is not None and News(site.store, plan.series).includes(product.datetime, name_in_news(product))
+
+
+def name_in_news(product: ImageProduct) -> str:
+    """The identity of a product in the news: image, inputs, and for a partial image its tiles."""
+    partial = product.patches.split("/")[-2] if product.quarantined else ""
+    return f"{product.content}-{partial}" if partial else product.content
 
 
 def _judged(products: Sequence[ImageProduct]) -> JudgedPixels:

@@ -9,7 +9,11 @@ from pydantic import BaseModel
 
 from acdtask.cube.model import Dataset, Record, Variable
 from acdtask.jobs.filenames import cell_part, date_part, product_stem
-from acdtask.jobs.products import MonitorTile, change_variable, z_variable
+from acdtask.jobs.products import (
+    MonitorTile,
+    change_variable,
+    z_variable,
+)
 from acdtask.raster.grid import Tile
 
 __all__ = ["TAG_BASELINE", "TAG_CONTENT", "ImageWork", "Subfolders", "monitor_tile"]

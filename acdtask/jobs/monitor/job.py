@@ -9,7 +9,7 @@ import numpy as np
 
 from acdtask.change.steps.step import halo_of
 from acdtask.cube.aoi import Aoi, load_aoi
-from acdtask.cube.model import Record
+from acdtask.cube.model import Record, Variable
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.comparable import (
     Composition,
@@ -27,9 +27,11 @@ from acdtask.jobs.contract import (
     Estimate,
     Findings,
     Job,
+    Shard,
     Site,
 )
 from acdtask.jobs.costs import MONITOR
+from acdtask.jobs.manifests import find_manifest, is_latest
 from acdtask.jobs.monitor.content import MonitorContent, MonitorPlan, MonitorWork, TileWithoutBaseline, TileWork
 from acdtask.jobs.monitor.cut import CutMasks
 from acdtask.jobs.monitor.findings import findings_of, sentences_of
@@ -51,7 +53,7 @@ from acdtask.jobs.monitor.series import (
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.monitor.tally import require_images
 from acdtask.jobs.monitor.versions import notes_on_period, notes_on_versions
-from acdtask.jobs.products import BaselineManifest, MonitorManifest, find_manifest, is_latest
+from acdtask.jobs.products import BaselineManifest, MonitorManifest
 from acdtask.jobs.shards import HELD_BYTES, Sharding, no_work
 from acdtask.jobs.stacks import Stacks, tiles_of_aoi
 from acdtask.raster.grid import Layout, Tile
@@ -101,12 +103,7 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
             _refuse_without_tiles([*pending.values()], baseline, without)
         current = is_latest(site.store, aoi.name, self.name, _name(settings), method.id)
         again = not work and bool(judgements.complete) and not current
-        pixels = layout.cell_pixels**2
-        count = sum(len(tile.images) for tile in work)
-        pixel_bytes = np.dtype(variable.dformat.dtype).itemsize
-        seconds = [MONITOR.seconds(len(tile.images), pixels * pixel_bytes) for tile in work]
-        held = [len(tile.images) * pixels * TABLE_BYTES_PER_PIXEL for tile in work]
-        sharding = Sharding(settings.shard_tiles, settings.pod_start)
+        shards, estimate = _shards_and_estimate(work, settings, layout, variable, halo, dates=len(pending))
         return Draft(
             content=MonitorContent(
                 method=method,
@@ -121,18 +118,9 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
                     *versions,
                 ),
             ),
-            shards=no_work(MonitorWork(tiles=[]))
-            if again
-            else sharding.shards(work, lambda tiles: MonitorWork(tiles=tiles), seconds, held),
+            shards=no_work(MonitorWork(tiles=[])) if again else shards,
             rounds=self.round_names if is_measured(method.rules) else tuple(self.round_names[1:]),
-            estimate=Estimate(
-                tiles=len(work),
-                dates=len(pending),
-                bytes_read=count * (layout.cell_pixels + 2 * halo) ** 2 * pixel_bytes + len(work) * 12 * pixels,
-                bytes_written=count * pixels * 4,
-                core_seconds=sum(seconds),
-                memory_bytes=MONITOR.memory(pixels, 3 * count, pixels, min(sum(held), HELD_BYTES)),
-            ),
+            estimate=estimate,
             notes={
                 "map": tiles_as_geojson([tile.tile for tile in work]),
                 "monitored already": len(images_by_label) - len(pending),
@@ -180,6 +168,26 @@ def _work_of(
         elif tile.cell in quarantined and images:
             without.append(TileWithoutBaseline(tile=quarantined[tile.cell], images=labels))
     return work, without
+
+
+def _shards_and_estimate(
+    work: list[TileWork], settings: MonitorSettings, layout: Layout, variable: Variable, halo: int, *, dates: int
+) -> tuple[list[Shard[MonitorWork]], Estimate]:
+    """The tiles divided into shards, and the expected cost of all."""
+    pixels, images = layout.cell_pixels**2, sum(len(tile.images) for tile in work)
+    pixel_bytes = np.dtype(variable.dformat.dtype).itemsize
+    seconds = [MONITOR.seconds(len(tile.images), pixels * pixel_bytes) for tile in work]
+    held = [len(tile.images) * pixels * TABLE_BYTES_PER_PIXEL for tile in work]
+    estimate = Estimate(
+        tiles=len(work),
+        dates=dates,
+        bytes_read=images * (layout.cell_pixels + 2 * halo) ** 2 * pixel_bytes + len(work) * 12 * pixels,
+        bytes_written=images * pixels * 4,
+        core_seconds=sum(seconds),
+        memory_bytes=MONITOR.memory(pixels, 3 * images, pixels, min(sum(held), HELD_BYTES)),
+    )
+    sharding = Sharding(settings.shard_tiles, settings.pod_start)
+    return sharding.shards(work, lambda tiles: MonitorWork(tiles=tiles), seconds, held), estimate
 
 
 def _name(settings: MonitorSettings) -> str:

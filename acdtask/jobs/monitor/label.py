@@ -24,7 +24,11 @@ from acdtask.jobs.monitor.images import Subfolders, monitor_tile
 from acdtask.jobs.monitor.measure import Conclusions
 from acdtask.jobs.monitor.scorer import scorer_of
 from acdtask.jobs.monitor.tally import PixelTally, require_judged
-from acdtask.jobs.products import Z_FORMAT, Z_SCALE, Z_UNIT
+from acdtask.jobs.products import (
+    Z_FORMAT,
+    Z_SCALE,
+    Z_UNIT,
+)
 from acdtask.raster.checksums import checksum_of
 from acdtask.raster.cog import encode_cog
 

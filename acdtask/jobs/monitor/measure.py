@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from acdtask.change.profile import Detection
 from acdtask.change.steps.step import halo_of, measuring, reads_twice
+from acdtask.change.thresholds import Detection
 from acdtask.jobs.codec import ArrayOf
 from acdtask.jobs.contract import Handouts, Nothing, Results, Round
 from acdtask.jobs.monitor.content import MonitorContent, MonitorContext, MonitorWork

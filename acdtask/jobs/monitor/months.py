@@ -10,16 +10,15 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.manifests import damaged_result, read_product
 from acdtask.jobs.parts import month_of, read_part, write_part
-from acdtask.jobs.patches import LocatedPatch, numbered, patches_to_parquet, read_patches
+from acdtask.jobs.patch_files import LocatedPatch, numbered, patches_to_parquet, read_patches
 from acdtask.jobs.products import (
     ImageProduct,
     MonitorManifest,
     MonitorMonth,
     MonthImage,
     MonthOfImages,
-    damaged_result,
-    read_product,
 )
 from acdtask.storage.store import Store
 

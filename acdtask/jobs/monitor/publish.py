@@ -18,6 +18,13 @@ from acdtask.cube.model import Addition, Instance, RecordQuery, Variable
 from acdtask.jobs.catalogue import put_all
 from acdtask.jobs.codec import read_scratch
 from acdtask.jobs.contract import Results, Site
+from acdtask.jobs.manifests import (
+    NumberedChain,
+    body_of,
+    digest_of_file,
+    manifest_chain,
+    point_latest,
+)
 from acdtask.jobs.monitor.content import CutTile, CutTiles, MonitorContext, MonitorPlan, MonitorWork
 from acdtask.jobs.monitor.documents import files_of_image, write_catalogue
 from acdtask.jobs.monitor.gaps import Gaps
@@ -28,16 +35,11 @@ from acdtask.jobs.monitor.news import add_news
 from acdtask.jobs.near_misses import closest_of
 from acdtask.jobs.news import News
 from acdtask.jobs.parts import month_of
-from acdtask.jobs.patches import LocatedPatch, patches_to_geojson, patches_to_parquet
+from acdtask.jobs.patch_files import LocatedPatch, patches_to_geojson, patches_to_parquet
 from acdtask.jobs.products import (
     ImageProduct,
     MonitorManifest,
-    NumberedChain,
-    body_of,
     change_variable,
-    digest_of_file,
-    manifest_chain,
-    point_latest,
     z_variable,
 )
 from acdtask.raster.tiling import LON_LAT, project

@@ -11,9 +11,9 @@ from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
 from acdtask.change.detect import TileChange, detect_change, measure, scene_of
-from acdtask.change.profile import Detection
 from acdtask.change.scene import BaselineArrays
 from acdtask.change.steps.step import Counts, Whole, halo_of, measuring
+from acdtask.change.thresholds import Detection
 from acdtask.cube.model import Cube, Dataset, Slice, Variable
 from acdtask.jobs.monitor.content import MonitorContext, TileWork
 from acdtask.jobs.monitor.halo import mask_of, windows_around

@@ -14,16 +14,21 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from acdtask.change.profile import detection_for
+from acdtask.change.methods import detection_for
 from acdtask.cube.aoi import Aoi
 from acdtask.cube.model import Cube, Record, RecordQuery, Variable
 from acdtask.jobs.contract import Series, Site, content_id_of
+from acdtask.jobs.manifests import manifest_chain
 from acdtask.jobs.monitor.content import Method
 from acdtask.jobs.monitor.images import TAG_BASELINE, TAG_CONTENT, ImageWork
 from acdtask.jobs.monitor.months import images_of_month
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.parts import month_of
-from acdtask.jobs.products import BaselineManifest, MonitorManifest, MonitorMonth, manifest_chain
+from acdtask.jobs.products import (
+    BaselineManifest,
+    MonitorManifest,
+    MonitorMonth,
+)
 from acdtask.jobs.stacks import Stacks, area_of, start_of
 from acdtask.jobs.tracks import normal_track
 

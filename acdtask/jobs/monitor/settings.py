@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from acdtask.change.profile import MIN_STD_SHARE, RULES, STANDARD
+from acdtask.change.methods import MIN_STD_SHARE, STANDARD
 from acdtask.change.steps.registry import AllStepSettings
+from acdtask.change.thresholds import RULES
 from acdtask.cube.model import Name
 from acdtask.dates import LastMoment, Moment
 from acdtask.jobs.selection import ImageSelectionSettings

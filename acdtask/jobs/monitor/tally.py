@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from acdtask.change.detect import TileChange
 from acdtask.change.near_misses import Near
-from acdtask.change.profile import Detection
+from acdtask.change.thresholds import Detection
 from acdtask.change.zscore import Quality
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.coverage import JudgedPixels

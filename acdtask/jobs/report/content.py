@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from acdtask.jobs.contract import Content, Context, Plan, Settings, Work
-from acdtask.jobs.report.edition import DrawnDate
+from acdtask.jobs.report.edition import DrawnDate, report_folder
 from acdtask.jobs.report.model import BaselinePage, LeftOutRow
 from acdtask.jobs.report.settings import ReportSettings
 
@@ -45,6 +45,11 @@ class ReportContent(Content):
     inputs: str
     months: dict[str, PlannedMonth]
     left_out: dict[str, list[LeftOutRow]] = Field(default={}, exclude_if=lambda value: not value)
+
+    @property
+    def folder(self) -> str:
+        """The folder of the report in the cube."""
+        return report_folder(self.aoi, self.report)
 
     def identity(self, settings: Settings) -> dict[str, Any]:
         """The identity includes only settings that affect what is shown, not where the copy goes."""

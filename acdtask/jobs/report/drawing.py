@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 from rasterio.features import geometry_mask
 
 from acdtask.change.zscore import Quality
-from acdtask.jobs.products import ImageProduct, baseline_variables, change_variable, z_variable
+from acdtask.jobs.products import (
+    ImageProduct,
+    baseline_variables,
+    change_variable,
+    z_variable,
+)
 from acdtask.jobs.report import pictures
 from acdtask.jobs.report.edition import DrawnDate
 from acdtask.jobs.report.model import BaselinePage
@@ -35,12 +40,7 @@ def baseline_folder(ground: str) -> str:
 
 
 class Drawer:
-    """Draws the pictures of one shard.
-
-    Args:
-        sources: the monitoring result to draw.
-        folder: the report's folder.
-    """
+    """Draws the pictures of one shard."""
 
     def __init__(self, sources: Sources, folder: Store) -> None:
         self._sources, self._folder = sources, folder

@@ -7,18 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from acdtask.jobs.parts import month_of, write_part
-from acdtask.jobs.patches import LocatedPatch, patches_to_geojson, patches_to_parquet
+from acdtask.jobs.patch_files import LocatedPatch, patches_to_geojson, patches_to_parquet
 from acdtask.jobs.quarantine import Failure
 from acdtask.jobs.report.content import ReportPlan
-from acdtask.jobs.report.edition import (
-    INDEX,
-    DrawnDate,
-    Edition,
-    ReportMonth,
-    read_drawn,
-    report_folder,
-    write_drawn,
-)
+from acdtask.jobs.report.edition import INDEX, DrawnDate, Edition, ReportMonth, read_drawn, write_drawn
 from acdtask.jobs.report.model import BaselinePage, LeftOutRow, MonthLine, ReportPage
 from acdtask.jobs.report.page import render
 from acdtask.jobs.report.paging import ShownDate, page_of, patches_of_dates, score_of
@@ -26,7 +18,7 @@ from acdtask.jobs.report.quicklook import quicklook
 from acdtask.jobs.report.sources import Sources
 from acdtask.jobs.styles import patch_style
 
-__all__ = ["QUICKLOOK", "Drawn", "make_edition", "planned_report"]
+__all__ = ["QUICKLOOK", "Drawn", "make_edition"]
 
 QUICKLOOK = "quicklook.png"
 
@@ -43,19 +35,10 @@ class Drawn:
     missing: Mapping[str, Failure]
 
 
-def planned_report(plan: ReportPlan) -> tuple[str, str]:
-    """The AOI and the id of a plan's report."""
-    return plan.content.aoi, plan.content.report
-
-
 def make_edition(plan: ReportPlan, drawn: Drawn, known: Sequence[Edition], sources: Sources) -> Edition:
     """Make the edition of a plan, and write its parts.
 
-    Args:
-        plan: the months to write and the folders of their pictures.
-        drawn: the pictures drawn by the plan's shards.
-        known: editions with pictures to reuse: the one that was planned on, then the newest.
-        sources: the report's inputs.
+    `known` are editions with pictures to reuse: the one that was planned on, then the newest.
     """
     return _Editor(plan, drawn, [*known], sources).edition()
 
@@ -64,9 +47,8 @@ class _Editor:
     def __init__(self, plan: ReportPlan, drawn: Drawn, known: list[Edition], sources: Sources) -> None:
         self._plan, self._drawn, self._known, self._sources = plan, drawn, known, sources
         self._store = sources.site.store
-        self._aoi, self._id = planned_report(plan)
-        self._folder = report_folder(self._aoi, self._id)
         self._content, self._newest = plan.content, plan.settings.dates
+        self._folder = plan.content.folder
         self._paged = sum(month.images for month in sources.monitor.months) > self._newest
         self._files: dict[str, str] = {}
 
@@ -83,8 +65,8 @@ class _Editor:
         picture = quicklook(first, first.baseline, self._store.within(self._folder).get)
         self._files[QUICKLOOK] = self._part("quicklook", ".png", picture)
         return Edition(
-            content_id=self._id,
-            aoi=self._aoi,
+            content_id=self._content.report,
+            aoi=self._content.aoi,
             inputs=self._content.inputs,
             ground=self._content.ground,
             baseline=self._baseline,

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.manifests import NumberedChain
 from acdtask.jobs.parts import read_part, write_part
-from acdtask.jobs.products import NumberedChain
 from acdtask.jobs.quarantine import Failure
 from acdtask.jobs.report.model import BaselinePage
 from acdtask.jobs.report.pictures import paper_name
@@ -52,11 +52,7 @@ COPY_MARKER = "edition.json"
 """File in a copy of a report that holds the copied edition."""
 
 
-class _FrozenModel(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class DrawnDate(_FrozenModel):
+class DrawnDate(BaseModel, frozen=True):
     """The pictures of an image: their folder, the events in areas without data, or why they were not drawn."""
 
     folder: str = ""
@@ -64,20 +60,17 @@ class DrawnDate(_FrozenModel):
     failure: Failure | None = None
 
 
-class DrawnMonth(_FrozenModel):
+class DrawnMonth(BaseModel, frozen=True):
     """The part named by `ReportMonth.drawn`: the images of a month, by label."""
 
     dates: dict[str, DrawnDate]
 
 
-class ReportMonth(_FrozenModel):
+class ReportMonth(BaseModel, frozen=True):
     """A month of a report.
 
-    Attributes:
-        month: such as 2018-07.
-        inputs: digest of the inputs of its pictures and page.
-        drawn: key of the part with its `DrawnMonth`.
-        failed: number of images whose pictures could not be drawn.
+    `inputs` is a digest of the inputs of its pictures and page, `drawn` the key of the part with its `DrawnMonth`,
+    `failed` the number of images whose pictures could not be drawn.
     """
 
     month: str
@@ -86,7 +79,7 @@ class ReportMonth(_FrozenModel):
     failed: int
 
 
-class Edition(_FrozenModel):
+class Edition(BaseModel, frozen=True):
     """A version of a report.
 
     Attributes:
@@ -204,10 +197,7 @@ def show_edition(chain: NumberedChain, names: Iterable[str] | None, store: Store
 
     If another edition is published meanwhile, it is copied next, so that the last of several writers leaves the newest.
 
-    Args:
-        chain: the editions.
-        names: files that may have changed; None for all.
-        store: the cube's store.
+    `names` are the files that may have changed; None means all.
     """
     wanted = None if names is None else {*names, INDEX}
     while True:

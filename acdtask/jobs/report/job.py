@@ -21,18 +21,11 @@ from acdtask.jobs.contract import (
 )
 from acdtask.jobs.costs import REPORT
 from acdtask.jobs.ingest.quarantined import LeftOutRaster, left_out_of
+from acdtask.jobs.manifests import NumberedChain
 from acdtask.jobs.parts import month_of
-from acdtask.jobs.products import NumberedChain
-from acdtask.jobs.report.content import (
-    Pictures,
-    PicturesWork,
-    PlannedMonth,
-    ReportContent,
-    ReportContext,
-    ReportPlan,
-)
+from acdtask.jobs.report.content import Pictures, PicturesWork, PlannedMonth, ReportContent, ReportContext, ReportPlan
 from acdtask.jobs.report.drawing import Drawer, baseline_folder
-from acdtask.jobs.report.editing import QUICKLOOK, Drawn, make_edition, planned_report
+from acdtask.jobs.report.editing import QUICKLOOK, Drawn, make_edition
 from acdtask.jobs.report.edition import (
     INDEX,
     PICTURES,
@@ -75,7 +68,7 @@ class Draw(Round[PicturesWork, Nothing, Pictures]):
         if not work.images:
             return Pictures()
         plan, sources = context.plan, Sources.of_plan(context.plan, context.site)
-        drawer = Drawer(sources, context.site.store.within(report_folder(*planned_report(plan))))
+        drawer = Drawer(sources, context.site.store.within(plan.content.folder))
         pictures = Pictures()
         for done, label in enumerate(work.images, start=1):
             if label:
@@ -92,7 +85,7 @@ class Draw(Round[PicturesWork, Nothing, Pictures]):
         """Publish an edition, put its pages in place, and copy the report if requested."""
         plan, site, out = context.plan, context.site, context.settings.out
         sources = Sources.of_plan(plan, site)
-        chain = edition_chain(site.store, *planned_report(plan))
+        chain = _chain(plan, site)
         drawn = _drawn(results)
         base = find_edition(chain, context.content.edition)
 
@@ -119,7 +112,7 @@ class Draw(Round[PicturesWork, Nothing, Pictures]):
         screen = [result.baseline.mean, result.baseline.std] if result.baseline else []
         names = [*screen, *map(paper_name, screen)]
         names += [f"{date.folder}/{name}" for date in result.dates.values() if date.folder for name in PICTURES]
-        folder = report_folder(*planned_report(plan))
+        folder = plan.content.folder
         return tuple(f"{folder}/{name}" for name in names)
 
 
@@ -208,7 +201,7 @@ class ReportJob(Job[ReportSettings, ReportContent]):
 
     def artifacts(self, plan: ReportPlan, site: Site) -> dict[str, str]:
         """The first page with its pictures as the folder `report`, and the quicklook."""
-        folder = report_folder(*planned_report(plan))
+        folder = plan.content.folder
         _, edition = newest_edition(_chain(plan, site))
         if edition is None:
             return {}
@@ -222,7 +215,7 @@ class ReportJob(Job[ReportSettings, ReportContent]):
 
     def findings(self, plan: ReportPlan, site: Site) -> Findings:
         """The addresses of the first page and of its copy."""
-        files = {"report": site.store.address_of(f"{report_folder(*planned_report(plan))}/{INDEX}")}
+        files = {"report": site.store.address_of(f"{plan.content.folder}/{INDEX}")}
         if plan.settings.out:
             files["report copy"] = Store.at(plan.settings.out).address_of(INDEX)
         return Findings(files=files)
@@ -236,11 +229,7 @@ class ReportJob(Job[ReportSettings, ReportContent]):
 class _Changes:
     """Changes since an edition of a report.
 
-    Args:
-        settings: the report's settings.
-        sources: the report's current inputs.
-        edition: its newest edition, if any.
-        rasters: images that could not be ingested.
+    `edition` is the report's newest, if any; `rasters` are the images that could not be ingested.
     """
 
     def __init__(
@@ -307,7 +296,7 @@ class _Changes:
 
 
 def _chain(plan: ReportPlan, site: Site) -> NumberedChain:
-    return edition_chain(site.store, *planned_report(plan))
+    return edition_chain(site.store, plan.content.aoi, plan.content.report)
 
 
 def _is_copy_current(edition: Edition, out: str) -> bool:

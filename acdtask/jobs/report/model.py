@@ -6,7 +6,7 @@ import datetime
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from acdtask.jobs.report.score import Score
 
@@ -36,31 +36,24 @@ PictureName = Annotated[str, AfterValidator(_beside_the_page)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TileShape(_Part):
+class TileShape(BaseModel, frozen=True, extra="forbid"):
     """A tile: its cell as i/j, and its outline in longitude and latitude."""
 
     cell: str
     ring: tuple[tuple[float, float], ...] = Field(min_length=3)
 
 
-class QualityReason(_Part):
+class QualityReason(BaseModel, frozen=True, extra="forbid"):
     """A reason for missing z: its code in the quality mask, and a short text."""
 
     code: int
     words: str
 
 
-class BaselinePage(_Part):
+class BaselinePage(BaseModel, frozen=True, extra="forbid"):
     """The reference period.
 
-    Attributes:
-        mean, std: pictures made with `coherence_png` and `std_png`.
-        images: number of images in the period.
-        count_min, count_max: range of the number of images per pixel.
+    `count_min` and `count_max` are the range of the number of images per pixel.
     """
 
     mean: PictureName
@@ -72,7 +65,7 @@ class BaselinePage(_Part):
     count_max: int = Field(ge=0)
 
 
-class DatePage(_Part):
+class DatePage(BaseModel, frozen=True, extra="forbid"):
     """A monitored date. Its patches and changed area come from `ReportPage.patches`.
 
     Attributes:
@@ -103,7 +96,7 @@ class DatePage(_Part):
         return f"{self.pair_start}_{self.date}"
 
 
-class PatchRow(_Part):
+class PatchRow(BaseModel, frozen=True, extra="forbid"):
     """A patch. Areas in px and hectares, drop in coherence (0..1), centroid in degrees.
 
     Attributes:
@@ -139,14 +132,11 @@ class PatchRow(_Part):
         return f"{self.pair_start}_{self.date}"
 
 
-class LeftOutRow(_Part):
+class LeftOutRow(BaseModel, frozen=True, extra="forbid"):
     """Something that was left out of the results because it failed permanently.
 
-    Attributes:
-        job: the job that left it out.
-        what: a file, a tile or pictures.
-        start, end: the first and last date that it is missing from.
-        error, sentence: the error's label, if it has one, and the reason.
+    `what` is a file, a tile or pictures; `start` and `end` are the first and last date that it is missing from. `error`
+    is the error's label, if it has one, and `sentence` the reason.
     """
 
     job: str
@@ -157,14 +147,11 @@ class LeftOutRow(_Part):
     sentence: str
 
 
-class MonthLine(_Part):
+class MonthLine(BaseModel, frozen=True, extra="forbid"):
     """A month of the report, as listed on the first page.
 
-    Attributes:
-        month: such as 2018-07.
-        dates, changed: number of its dates, and of those with patches.
-        patches, area_ha: number of its patches, and the sum of their areas.
-        page: the name of its page; empty if it cannot be linked.
+    `changed` is the number of dates with patches, `area_ha` the sum of the areas of patches. `page` is empty if it
+    cannot be linked.
     """
 
     month: str
@@ -175,7 +162,7 @@ class MonthLine(_Part):
     page: str = ""
 
 
-class ReportPage(_Part):
+class ReportPage(BaseModel, frozen=True, extra="forbid"):
     """The whole page.
 
     Attributes:

@@ -98,10 +98,8 @@ class MissingZReason:
 def render(page: ReportPage) -> bytes:
     """Render a page as HTML.
 
-    The page has no script, and links only to its folder and to OpenStreetMap. All text from users is escaped.
-
-    Returns:
-        UTF-8; equal pages give equal bytes.
+    The page has no script, and links only to its folder and to OpenStreetMap. All text from users is escaped. Equal
+    pages give equal bytes, in UTF-8.
     """
     return _template().render(_context(page)).encode()
 

@@ -14,8 +14,12 @@ from shapely.geometry import mapping, shape
 from acdtask import __version__
 from acdtask.change.zscore import Quality
 from acdtask.jobs.monitor.versions import images_by_version
-from acdtask.jobs.patches import LocatedPatch
-from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifest
+from acdtask.jobs.patch_files import LocatedPatch
+from acdtask.jobs.products import (
+    BaselineManifest,
+    ImageProduct,
+    MonitorManifest,
+)
 from acdtask.jobs.quarantine import Failure
 from acdtask.jobs.report.drawing import REASONS
 from acdtask.jobs.report.edition import DrawnDate
@@ -80,16 +84,10 @@ def page_of(
 ) -> ReportPage:
     """Build the page of some dates, without a score.
 
-    Args:
-        dates: by datetime and label.
-        patches: of these dates, numbered.
-        sources: the monitoring result and its baseline.
-        baseline: the baseline's pictures; None if they could not be drawn.
-        baseline_failure: why they could not be drawn.
-        left_out: what other jobs left out.
-        months: all months, if they have their own pages.
-        month: the month of the page; empty for the first page.
-        months_beside: the cube's folder with the pages of months, for a page that is elsewhere.
+    `dates` are by datetime and label; `patches` are theirs, numbered. `baseline` is None if its pictures could not be
+    drawn, for the reason `baseline_failure`. `months` are all months, if they have their own pages; `month` is the
+    month of the page, empty for the first page. `months_beside` is the cube's folder with the pages of months, for a
+    page that is elsewhere.
     """
     monitor, manifest = sources.monitor, sources.baseline
     detection = monitor.settings["detection"]
@@ -139,10 +137,12 @@ def score_of(dates: Sequence[ShownDate], patches: Sequence[LocatedPatch], source
     crs = sources.site.cube.layout(sources.monitor.layout).crs
     tiles = [tile.tile for date in dates for tile in date.product.tiles[:1]]
     transform = tiles[0].grid.transform if tiles else (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-    detected = [(patch.patch.id, patch.datetime.date(), project(patch.geometry, LON_LAT, crs)) for patch in patches]
+    detected = [
+        DetectedPatch(patch.patch.id, patch.datetime.date(), project(patch.geometry, LON_LAT, crs)) for patch in patches
+    ]
     return score(
         sources.events(date.product for date in dates),
-        [DetectedPatch(*patch) for patch in detected],
+        detected,
         [date.product.datetime.date() for date in dates],
         pixel_area=abs(transform[0] * transform[4]),
         unseen=frozenset((event, date.product.datetime.date()) for date in dates for event in date.drawn.unseen),

@@ -22,10 +22,7 @@ _PAPER, _INK = (255, 255, 255), (20, 22, 26)
 def quicklook(page: ReportPage, baseline: BaselinePage | None, picture: Callable[[str], bytes]) -> bytes:
     """Draw the newest image that has a picture, with its patches; if there is none, the baseline's mean.
 
-    Args:
-        page: the report's first page.
-        baseline: its reference period, if it has pictures.
-        picture: returns a picture of the report by its name.
+    `baseline` is the reference period, if it has pictures; `picture` returns a picture of the report by its name.
 
     Raises:
         ValueError: the page has no picture.
@@ -45,9 +42,7 @@ def quicklook(page: ReportPage, baseline: BaselinePage | None, picture: Callable
 def quicklook_png(picture: bytes, caption: str) -> bytes:
     """Draw a picture of the report on white, with a caption above; equal input gives equal bytes.
 
-    Args:
-        picture: a PNG, with or without transparency.
-        caption: one line; characters beyond Latin-1 become '?'.
+    The caption is one line; characters beyond Latin-1 become '?'.
     """
     line = _line(caption)
     with Image.open(io.BytesIO(picture)) as opened:

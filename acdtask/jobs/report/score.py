@@ -258,27 +258,15 @@ def score(
     ]
     scored = tuple(_event_score(event, days, pixel_area) for event in known)
     seen_area, patch_area = sum(day.seen_area for day in days), sum(day.patch_area for day in days)
-    patch_pixels = [
-        (shapely.area(patch.geometry) / pixel_area, false)
-        for day in days
-        for patch, false in zip(day.patches, day.false, strict=True)
-    ]
+    judged = [entry for day in days for entry in zip(day.patches, day.false, day.meets, strict=True)]
+    patch_pixels = [(shapely.area(patch.geometry) / pixel_area, false) for patch, false, _ in judged]
     return Score(
         events=scored,
         dates=tuple(_date_score(day) for day in days),
         sizes=_by_size(scored, patch_pixels),
         kinds=_by_kind(scored),
-        matches=tuple(
-            sorted(
-                (patch.id, meets)
-                for day in days
-                for patch, false, meets in zip(day.patches, day.false, day.meets, strict=True)
-                if not false
-            )
-        ),
-        false_ids=tuple(
-            sorted(patch.id for day in days for patch, false in zip(day.patches, day.false, strict=True) if false)
-        ),
+        matches=tuple(sorted((patch.id, meets) for patch, false, meets in judged if not false)),
+        false_ids=tuple(sorted(patch.id for patch, false, _ in judged if false)),
         area_recall=_share(sum(day.seen_covered_area for day in days), seen_area),
         area_precision=_share(sum(day.true_patch_area for day in days), patch_area),
     )

@@ -13,10 +13,16 @@ from shapely.geometry import shape
 from acdtask.cube.model import Dataset
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Site
+from acdtask.jobs.manifests import find_manifest
 from acdtask.jobs.monitor.months import images_of_month, patches_of_month
 from acdtask.jobs.parts import month_of
-from acdtask.jobs.patches import LocatedPatch, numbered
-from acdtask.jobs.products import BaselineManifest, ImageProduct, MonitorManifest, MonitorMonth, find_manifest
+from acdtask.jobs.patch_files import LocatedPatch, numbered
+from acdtask.jobs.products import (
+    BaselineManifest,
+    ImageProduct,
+    MonitorManifest,
+    MonitorMonth,
+)
 from acdtask.jobs.report.content import ReportPlan
 from acdtask.jobs.report.score import KnownEvent
 from acdtask.jobs.report.settings import ReportSettings
@@ -39,11 +45,8 @@ def digest_of(content: Any) -> str:
 class Sources:
     """Reads a report's inputs, each one once.
 
-    Args:
-        site: the cube and its runs.
-        monitor: the monitoring result.
-        version: the number of its manifest.
-        truth: a GeoJSON document of known events; may be empty.
+    `version` is the number of the monitoring result's manifest. `truth` is a GeoJSON document of known events, or
+    empty.
     """
 
     def __init__(self, site: Site, monitor: MonitorManifest, version: int, truth: bytes) -> None:

@@ -33,13 +33,9 @@ class Bar:
 
 
 def svg_timeline(bars: Sequence[Bar]) -> Markup:
-    """Draw the dates on a time axis to scale, each bar linked to its date.
+    """Draw the dates (at least one, ascending) on a time axis to scale as an `<svg>`, each bar linked to its date.
 
-    Args:
-        bars: at least one, by date.
-
-    Returns:
-        An `<svg>` element; numbers are rounded, so equal input gives equal text.
+    Numbers are rounded, so equal input gives equal text.
     """
     top = max((bar.area_ha or 0.0 for bar in bars), default=0.0) or 1.0
     step = nice_step(top, 3)

@@ -181,13 +181,8 @@ def place_events(
 ) -> list[SimulatedEvent]:
     """Place the events of a scene, by id.
 
-    Args:
-        settings: number of events, and where and when they are allowed.
-        cover: Cover of each pixel.
-        valid: returns the mask of valid pixels of a pair's image.
-
-    Raises:
-        AcdError: SETTING_INVALID if the scene has no room for them.
+    `cover` is the Cover of each pixel; `valid` returns the mask of valid pixels of a pair's image. SETTING_INVALID if
+    the scene has no room for them.
     """
     ground = _Ground(settings, cover, valid)
     lattice = settings.lattice_lines(LATTICE)

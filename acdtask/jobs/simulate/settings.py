@@ -5,22 +5,20 @@ from __future__ import annotations
 from datetime import date, timedelta
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from acdtask.dates import Day
 
 __all__ = ["SceneSettings"]
 
 
-class SceneSettings(BaseModel):
+class SceneSettings(BaseModel, frozen=True, extra="forbid"):
     """The settings of a scene. Equal settings make the same scene, bit for bit.
 
     >>> settings = SceneSettings()
     >>> settings.pairs, settings.pair_dates(0)[1].isoformat(), settings.looks
     (70, '2020-08-07', 36)
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = Field(default=7, ge=0, lt=2**32, description="random seed; the same seed gives the same scene")
     size: int = Field(default=1024, ge=64, le=8192, description="width and height of the scene in pixels")

@@ -35,12 +35,10 @@ class Tidied:
 
     Attributes:
         now: the newest modification time in the store; ages count from it.
-        cutoff: objects modified later are kept.
         broom: tallies of removed and kept objects, by kind.
     """
 
     now: datetime
-    cutoff: datetime
     broom: Broom
 
     def as_json(self) -> dict[str, Any]:
@@ -49,7 +47,7 @@ class Tidied:
         return {
             "applied": broom.apply,
             "now": self.now.isoformat(),
-            "cutoff": self.cutoff.isoformat(),
+            "cutoff": broom.cutoff.isoformat(),
             "removed": [{"kind": kind, **tally.as_json()} for kind, tally in broom.removed.items()],
             "kept": [{"kind": kind, "why": why, **tally.as_json()} for (kind, why), tally in broom.kept.items()],
             "unknown": broom.unknown,
@@ -59,35 +57,25 @@ class Tidied:
 
 
 def tidy(site: Site, retention: Retention, *, apply: bool = False, now: datetime | None = None) -> Tidied:
-    """Remove objects that nothing references and that are older than the retention allows.
+    """Remove objects that nothing references and that are older than the retention allows, or only count them.
 
-    Args:
-        site: the cube's site.
-        retention: what to keep in any case.
-        apply: whether to delete, or only to count.
-        now: the time from which ages count, for tests; default: the newest modification time in the store.
-
-    Raises:
-        AcdError: CUBE_UNKNOWN, CUBE_VERSION, TIDY_UNSURE, or the store's errors. Earlier deletions remain.
+    Ages count from `now`, for tests, or else from the newest modification time in the store. CUBE_UNKNOWN,
+    CUBE_VERSION, TIDY_UNSURE, or the store's errors; earlier deletions remain.
     """
     store = LocalCube.open(site.address).store
     runs, listed = read_runs(site), read_heads(store)
-    now = now or max((runs.newest or EPOCH, *(entry.modified for _, entry in listed)))
-    cutoff = retention.cutoff(now)
-    broom = Broom(store, apply)
-    sweep_runs(site, runs, retention, cutoff, broom)
-    sweep_jobs(store, cutoff, broom)
-    heads = Heads(store, listed, retention, cutoff)
+    now = now or max((runs.newest or datetime.fromtimestamp(0, UTC), *(entry.modified for _, entry in listed)))
+    broom = Broom(store, apply, retention.cutoff(now))
+    sweep_runs(site, runs, retention, broom)
+    sweep_jobs(store, broom)
+    heads = Heads(store, listed, retention, broom.cutoff)
     used = heads.containers()
-    used.add(runs.names(site, cutoff))
-    sweep_index(store, heads, cutoff, broom)
-    sweep_products(store, read_products(store, broom), runs, used, retention, cutoff, broom)
+    used.add(runs.names(site, broom.cutoff))
+    sweep_index(store, heads, broom)
+    sweep_products(store, read_products(store, broom), runs, used, retention, broom)
     used.add(containers_of_jobs(store))
     managed = managed_containers(store)
-    sweep_images(store, used, managed, cutoff, broom)
-    sweep_containers(store, used, managed, cutoff, broom)
-    sweep_staged(store, cutoff, broom)
-    return Tidied(now, cutoff, broom)
-
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+    sweep_images(store, used, managed, broom)
+    sweep_containers(store, used, managed, broom)
+    sweep_staged(store, broom)
+    return Tidied(now, broom)

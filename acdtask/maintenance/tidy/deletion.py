@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
 from acdtask import log
+from acdtask.maintenance.tidy.retention import superseded
 from acdtask.storage.listing import PAGE, Entry
 from acdtask.storage.store import Store
 
@@ -65,6 +66,7 @@ class Broom:
     Attributes:
         store: of the cube.
         apply: whether to delete, or only to count.
+        cutoff: younger objects are kept.
         removed: objects deleted, or to delete, by kind.
         kept: objects kept, by kind and reason.
         unknown: the first keys that acd does not recognise.
@@ -72,6 +74,7 @@ class Broom:
 
     store: Store
     apply: bool
+    cutoff: datetime
     removed: dict[str, Tally] = field(default_factory=dict)
     kept: dict[tuple[str, str], Tally] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
@@ -87,6 +90,17 @@ class Broom:
                 tally.add(entry)
             if tally.objects % PAGE < len(chunk):
                 _events.info("kind.progress", kind=kind, objects=tally.objects, deleted=self.apply)
+
+    def remove_superseded(
+        self, kind: str, versions: Sequence[tuple[int, Entry]], keep: int, page: int = PAGE
+    ) -> list[Entry]:
+        """Delete the superseded versions, oldest first; count and return the others."""
+        to_remove = superseded(versions, keep, self.cutoff)
+        self.remove(kind, to_remove, page)
+        removed = {entry.key for entry in to_remove}
+        kept = [entry for _, entry in versions if entry.key not in removed]
+        self.keep(kind, CURRENT, *kept)
+        return kept
 
     def keep(self, kind: str, why: str, *entries: Entry) -> None:
         """Count objects that are kept, and why."""

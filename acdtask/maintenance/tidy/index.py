@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 
 from acdtask.cube.local.index import HINT, Index
 from acdtask.cube.local.state import Head, SegmentRef
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.maintenance.references import Names, key_of
+from acdtask.maintenance.references import Names, key_of, unsure_if_damaged
 from acdtask.maintenance.tidy.deletion import CURRENT, NAMED, YOUNG, Broom
 from acdtask.maintenance.tidy.retention import Retention, superseded
 from acdtask.storage.listing import Entry
@@ -78,24 +77,13 @@ class Heads:
             raise AcdError(ErrorCode.TIDY_UNSURE, error.detail) from error
 
 
-@contextmanager
-def unsure_if_damaged() -> Iterator[None]:
-    """Turn CUBE_DAMAGED into TIDY_UNSURE."""
-    try:
-        yield
-    except AcdError as error:
-        if error.code is ErrorCode.CUBE_DAMAGED:
-            raise AcdError(ErrorCode.TIDY_UNSURE, error.detail) from error
-        raise
-
-
 def read_heads(store: Store) -> list[tuple[int, Entry]]:
     """List the number and object of each head."""
     matches = ((HEAD.fullmatch(entry.key), entry) for entry in store.entries("index/heads"))
     return [(int(match[1]), entry) for match, entry in matches if match]
 
 
-def sweep_index(store: Store, heads: Heads, cutoff: datetime, broom: Broom) -> None:
+def sweep_index(store: Store, heads: Heads, broom: Broom) -> None:
     """Remove old heads, oldest first, to leave an unbroken chain; then segments that no kept head lists."""
     if broom.apply and heads.to_remove:
         _renew_hint(store, heads)
@@ -109,7 +97,7 @@ def sweep_index(store: Store, heads: Heads, cutoff: datetime, broom: Broom) -> N
             broom.keep_unknown(entry)
         elif entry.key in named:
             broom.keep("segments of the index", NAMED, entry)
-        elif entry.modified > cutoff:
+        elif entry.modified > broom.cutoff:
             broom.keep("segments of the index", YOUNG, entry)
         else:
             to_remove.append(entry)

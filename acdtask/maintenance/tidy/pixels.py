@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import datetime
 
 from acdtask.jobs.ingest.catalogue import forget_items
 from acdtask.maintenance.references import Names
@@ -22,14 +21,14 @@ IMAGES, CONTAINERS = "ingested images", "consolidated containers"
 OWN = ("runs", "jobs", "deletions", "index", "products", "data", "consolidated")
 
 
-def sweep_images(store: Store, used: Names, managed: Names, cutoff: datetime, broom: Broom) -> None:
+def sweep_images(store: Store, used: Names, managed: Names, broom: Broom) -> None:
     """Remove images that no head names, and their STAC items.
 
     If no head names any image of an instance, all its images are kept, since a Geocube may have indexed them.
     """
     indexed = {key.rpartition("/")[0] for key in used if key.startswith("data/") and key.endswith(".tif")}
     months: list[str] = []
-    to_remove = list(_unused_images(store, used, managed, indexed, cutoff, broom, months))
+    to_remove = list(_unused_images(store, used, managed, indexed, broom, months))
     items = {entry.key for entry in to_remove if entry.key.endswith(".json")}
     if broom.apply and items:
         forget_items(store, months, items)
@@ -37,7 +36,7 @@ def sweep_images(store: Store, used: Names, managed: Names, cutoff: datetime, br
 
 
 def _unused_images(
-    store: Store, used: Names, managed: Names, indexed: set[str], cutoff: datetime, broom: Broom, months: list[str]
+    store: Store, used: Names, managed: Names, indexed: set[str], broom: Broom, months: list[str]
 ) -> Iterator[Entry]:
     """The old images that nothing names. Adds the keys of catalogues that may link to them to `months`."""
     for entry in store.entries("data"):
@@ -54,13 +53,13 @@ def _unused_images(
             broom.keep(IMAGES, "managed for a client", entry)
         elif entry.key.rpartition("/")[0] not in indexed:
             broom.keep(IMAGES, "a Geocube may have indexed them", entry)
-        elif entry.modified > cutoff:
+        elif entry.modified > broom.cutoff:
             broom.keep(IMAGES, YOUNG, entry)
         else:
             yield entry
 
 
-def sweep_containers(store: Store, used: Names, managed: Names, cutoff: datetime, broom: Broom) -> None:
+def sweep_containers(store: Store, used: Names, managed: Names, broom: Broom) -> None:
     """Remove consolidated containers that no head or unfinished job names, once all their files are old."""
     unused: dict[str, Tally] = {}
     for entry in store.entries("consolidated"):
@@ -76,14 +75,14 @@ def sweep_containers(store: Store, used: Names, managed: Names, cutoff: datetime
     for container, tally in sorted(unused.items()):
         # The container's zarr.json goes first: without it there is no container, even if this process is killed.
         entries = sorted(store.entries(container), key=lambda entry: (entry.key.count("/"), entry.key))
-        if any(entry.modified > cutoff for entry in entries):
+        if any(entry.modified > broom.cutoff for entry in entries):
             broom.keep(CONTAINERS, YOUNG, *entries)
         elif tally.objects:
             broom.remove(CONTAINERS, entries[:1])
             broom.remove(CONTAINERS, entries[1:])
 
 
-def sweep_staged(store: Store, cutoff: datetime, broom: Broom) -> None:
+def sweep_staged(store: Store, broom: Broom) -> None:
     """Remove files left unfinished by killed writers."""
     for prefix in OWN:
-        broom.remove("unfinished files", (entry for entry in store.staged(prefix) if entry.modified <= cutoff))
+        broom.remove("unfinished files", (entry for entry in store.staged(prefix) if entry.modified <= broom.cutoff))

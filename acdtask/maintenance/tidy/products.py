@@ -6,11 +6,10 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from acdtask.maintenance.references import PRODUCT, Names, names_of_manifest
-from acdtask.maintenance.tidy.deletion import CURRENT, NAMED, YOUNG, Broom
-from acdtask.maintenance.tidy.retention import Retention, superseded
+from acdtask.maintenance.tidy.deletion import NAMED, YOUNG, Broom
+from acdtask.maintenance.tidy.retention import Retention
 from acdtask.maintenance.tidy.runs import Runs
 from acdtask.storage.listing import Entry
 from acdtask.storage.store import Store
@@ -24,7 +23,7 @@ KNOWN = {
     ),
     "monitor": re.compile(
         r"[\d_-]+-[0-9a-f]{12}/(partial/[0-9a-f]{12}/)?"
-        r"(patches\.(parquet|geojson|qml)|item\.json|[\w-]+\.(tif|json|vrt|qml))"
+        r"(patches\.(parquet|geojson|qml)|[\w-]+\.(tif|json|vrt|qml))"
         r"|collection\.json|stac/\d{4}-\d\d\.json|patches-[0-9a-f]{12}\.(parquet|geojson)|(months|patches)/\d{4}-\d\d-[0-9a-f]{32}\.(json|parquet)"
     ),
     "report": re.compile(r"[\w./-]+\.(png|jpg|html|json|parquet|geojson|qml)"),
@@ -48,11 +47,11 @@ class Products:
 
     Attributes:
         chains: numbered versions of manifests and pointers, by folder.
-        folders: folders of products, each with its last modification time.
+        folders: folders of products.
     """
 
     chains: dict[str, list[tuple[int, Entry]]] = field(default_factory=lambda: defaultdict(list))
-    folders: dict[str, datetime] = field(default_factory=dict)
+    folders: set[str] = field(default_factory=set)
 
 
 def read_products(store: Store, broom: Broom) -> Products:
@@ -61,8 +60,7 @@ def read_products(store: Store, broom: Broom) -> Products:
     for entry in store.entries("products"):
         product = PRODUCT.match(entry.key)
         if product:
-            folder = product.group()
-            products.folders[folder] = max(products.folders.get(folder, entry.modified), entry.modified)
+            products.folders.add(product.group())
         if match := VERSION.fullmatch(entry.key):
             products.chains[match["chain"]].append((int(match["number"]), entry))
         elif not product and CATALOGUES.fullmatch(entry.key):
@@ -73,47 +71,28 @@ def read_products(store: Store, broom: Broom) -> Products:
 
 
 def sweep_products(
-    store: Store, products: Products, runs: Runs, used: Names, retention: Retention, cutoff: datetime, broom: Broom
+    store: Store, products: Products, runs: Runs, used: Names, retention: Retention, broom: Broom
 ) -> None:
-    """Remove old versions, then files that no kept document names.
+    """Remove old versions, then files that neither a kept document nor `used`, the index and plans, names.
 
-    Args:
-        store: of the cube.
-        products: from `read_products`.
-        runs: the runs, whose kept plans may still publish.
-        used: files named by the index and by plans.
-        retention: number of versions and reports to keep.
-        cutoff: younger files are kept.
-        broom: deletes and counts.
+    Kept plans of runs may still publish, so their products stay.
     """
-    documents = _sweep_versions(products, retention, cutoff, broom)
+    documents = _sweep_versions(products, retention, broom)
     planned = runs.planned_products()
-    reports = _reports_to_remove(products, planned, retention, cutoff)
     for folder in sorted(products.folders):
         job, content_id = folder.rstrip("/").split("/")[-2:]
         if (job, content_id.removesuffix("-partial")) in planned:
             used.add([folder.rstrip("/")])
-        if folder in reports:
-            entries = sorted(store.entries(folder.rstrip("/")), key=lambda entry: not entry.key.endswith(".html"))
-            if all(entry.modified <= cutoff for entry in entries):
-                broom.remove("old reports", entries)
-                continue
-        if job == "report" and f"{folder}editions" not in products.chains:
-            used.add([folder.rstrip("/")])  # no document lists the pictures of a report without editions
         named = _named_in(store, folder, job, products, documents)
-        broom.remove(KINDS[job], _unnamed(store, folder, job, named, used, cutoff, broom))
+        broom.remove(KINDS[job], _unnamed(store, folder, job, named, used, broom))
 
 
-def _sweep_versions(products: Products, retention: Retention, cutoff: datetime, broom: Broom) -> dict[str, list[str]]:
+def _sweep_versions(products: Products, retention: Retention, broom: Broom) -> dict[str, list[str]]:
     """Remove old versions of manifests and pointers; return the kept manifests, by folder of the product."""
     kept: dict[str, list[str]] = {}
     for chain, versions in sorted(products.chains.items()):
         kind = "pointers to the latest" if chain.endswith(".latest") else "versions of results"
-        to_remove = superseded(versions, retention.keep_versions, cutoff)
-        broom.remove(kind, to_remove, page=1)
-        removed = {entry.key for entry in to_remove}
-        staying = [entry for _, entry in versions if entry.key not in removed]
-        broom.keep(kind, CURRENT, *staying)
+        staying = broom.remove_superseded(kind, versions, retention.keep_versions, page=1)
         if not chain.endswith(".latest"):
             kept[f"{chain.rpartition('/')[0]}/"] = [entry.key for entry in staying]
     return kept
@@ -132,9 +111,7 @@ def _named_in(store: Store, folder: str, job: str, products: Products, documents
     return names
 
 
-def _unnamed(
-    store: Store, folder: str, job: str, named: Names, used: Names, cutoff: datetime, broom: Broom
-) -> Iterator[Entry]:
+def _unnamed(store: Store, folder: str, job: str, named: Names, used: Names, broom: Broom) -> Iterator[Entry]:
     """The old files of a product that nothing names."""
     kind = KINDS[job]
     for entry in store.entries(folder.rstrip("/")):
@@ -147,38 +124,16 @@ def _unnamed(
             continue
         if not KNOWN[job].fullmatch(rest):
             broom.keep_unknown(entry)
-        elif key in named or key in used or _is_beside(key, rest, job, named, used):
+        elif key in named or key in used or _is_beside(key, rest, job, used):
             broom.keep(kind, NAMED, entry)
-        elif entry.modified > cutoff:
+        elif entry.modified > broom.cutoff:
             broom.keep(kind, YOUNG, entry)
         else:
             yield entry
 
 
-def _is_beside(key: str, rest: str, job: str, named: Names, used: Names) -> bool:
-    """Whether a file that nothing names is in use: pages of a report, and files beside pixels.
-
-    In acd 0.1.0 images had an `item.json` that no document named.
-    """
+def _is_beside(key: str, rest: str, job: str, used: Names) -> bool:
+    """Whether a file that nothing names is in use: pages of a report, and files beside pixels."""
     if job == "report":
         return "/" not in rest
-    is_old_item = key.endswith("/item.json") and named.has_beside(key)
-    return is_old_item or (bool(BESIDE.search(key)) and used.has_beside(key))
-
-
-def _reports_to_remove(
-    products: Products, planned: set[tuple[str, str]], retention: Retention, cutoff: datetime
-) -> set[str]:
-    """Reports without editions (acd 0.1.0) that are old, not the newest of their AOI, and not planned."""
-    by_area: dict[str, list[tuple[datetime, str]]] = defaultdict(list)
-    for folder, newest in products.folders.items():
-        area = folder.rstrip("/").rpartition("/")[0]
-        if area.endswith("/report") and f"{folder}editions" not in products.chains:
-            by_area[area].append((newest, folder))
-    old_reports = set()
-    for folders in by_area.values():
-        for newest, folder in sorted(folders, reverse=True)[retention.keep_versions :]:
-            content_id = folder.rstrip("/").rpartition("/")[2].removesuffix("-partial")
-            if newest <= cutoff and ("report", content_id) not in planned:
-                old_reports.add(folder)
-    return old_reports
+    return bool(BESIDE.search(key)) and used.has_beside(key)

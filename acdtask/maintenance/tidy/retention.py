@@ -23,7 +23,7 @@ class Retention(BaseModel):
     Attributes:
         keep_days: keep anything younger.
         keep_runs: number of finished runs per AOI and job.
-        keep_versions: number of versions per manifest, and of reports per AOI.
+        keep_versions: number of versions per manifest.
         keep_heads: number of heads of the index.
     """
 
@@ -50,12 +50,8 @@ class Retention(BaseModel):
 def superseded(versions: Iterable[tuple[int, Entry]], keep: int, cutoff: datetime) -> list[Entry]:
     """The versions to remove, oldest first and without gaps.
 
-    The newest are kept, and any that was the newest at some time after the cutoff, since readers may still use it.
-
-    Args:
-        versions: number and object of each version.
-        keep: number of newest versions to keep.
-        cutoff: from `Retention.cutoff`.
+    The newest `keep` are kept, and any that was the newest at some time after the cutoff, since readers may still use
+    it. A version is a number and its object.
     """
     ordered = [entry for _, entry in sorted(versions, key=lambda version: version[0])]
     old_versions = []

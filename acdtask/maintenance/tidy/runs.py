@@ -15,8 +15,8 @@ from acdtask.jobs.contract import Site
 from acdtask.jobs.ingest.quarantined import LeftOutRaster
 from acdtask.jobs.registry import JOBS
 from acdtask.maintenance.references import Names, names_in_json
-from acdtask.maintenance.tidy.deletion import CURRENT, YOUNG, Broom, Tally
-from acdtask.maintenance.tidy.retention import Retention, superseded
+from acdtask.maintenance.tidy.deletion import YOUNG, Broom, Tally
+from acdtask.maintenance.tidy.retention import Retention
 from acdtask.storage.listing import Entry
 from acdtask.storage.seal import unseal
 
@@ -146,21 +146,21 @@ def _add_entry(entry: Entry, runs: Runs) -> None:
         runs.unknown.append(entry)
 
 
-def sweep_runs(site: Site, runs: Runs, retention: Retention, cutoff: datetime, broom: Broom) -> None:
+def sweep_runs(site: Site, runs: Runs, retention: Retention, broom: Broom) -> None:
     """Remove old plans, accounts, announcements and tokens, and notes of rasters that the cube now has."""
-    for job, plan_id in sorted(_old_plans(site, runs, retention, cutoff)):
-        _remove_folder(f"runs/{job}/{plan_id}", "plans", cutoff, broom)
+    for job, plan_id in sorted(_old_plans(site, runs, retention, broom.cutoff)):
+        _remove_folder(f"runs/{job}/{plan_id}", "plans", broom)
     for key in runs.kept:
-        is_old = runs.plans[key].is_old(cutoff)
+        is_old = runs.plans[key].is_old(broom.cutoff)
         broom.keep_all("plans", f"newest finished ones ({RUNS})" if is_old else YOUNG, runs.plans[key].tally)
     for run, folder in sorted(runs.accounts.items()):
-        if folder.is_old(cutoff):
-            _remove_folder(f"runs/workflows/{run}", ACCOUNTS, cutoff, broom)
+        if folder.is_old(broom.cutoff):
+            _remove_folder(f"runs/workflows/{run}", ACCOUNTS, broom)
         else:
             broom.keep_all(ACCOUNTS, YOUNG, folder.tally)
-    _sweep_announcements(runs, cutoff, broom)
-    _sweep_tokens(runs, cutoff, broom)
-    _sweep_left_out(site, runs, cutoff, broom)
+    _sweep_announcements(runs, broom)
+    _sweep_tokens(runs, broom)
+    _sweep_left_out(site, runs, broom)
     broom.keep("notes of ingested files", "later ingests compare with them", *runs.known)
     for entry in runs.unknown:
         broom.keep_unknown(entry)
@@ -202,21 +202,21 @@ def _area_of(plan: dict[str, Any]) -> str:
     return ""
 
 
-def _remove_folder(prefix: str, kind: str, cutoff: datetime, broom: Broom) -> None:
+def _remove_folder(prefix: str, kind: str, broom: Broom) -> None:
     """Remove a folder unless something in it is new. Its plan, which refers to the rest, goes first."""
     entries = sorted(broom.store.entries(prefix), key=lambda entry: (not entry.key.endswith("/plan.json"), entry.key))
-    if any(entry.modified > cutoff for entry in entries):
+    if any(entry.modified > broom.cutoff for entry in entries):
         broom.keep(kind, "in use again", *entries)
         return
     broom.remove(kind, entries[:1])
     broom.remove(kind, entries[1:])
 
 
-def _sweep_announcements(runs: Runs, cutoff: datetime, broom: Broom) -> None:
+def _sweep_announcements(runs: Runs, broom: Broom) -> None:
     """Remove old announcements once no plan with an older token is kept, which they keep from publishing."""
     oldest = _oldest_tokens(runs)
     for folder, number, entry in sorted(runs.announced, key=lambda item: item[2].key):
-        if entry.modified > cutoff:
+        if entry.modified > broom.cutoff:
             broom.keep("announcements", YOUNG, entry)
         elif any(token < number for group, token in oldest.items() if _belongs_to(folder, group)):
             broom.keep("announcements", "an older plan is kept", entry)
@@ -240,20 +240,17 @@ def _belongs_to(folder: str, group: PlanKey) -> bool:
     return folder.startswith(f"{name}/{job}/") if name else f"/{job}/" in f"/{folder}"
 
 
-def _sweep_tokens(runs: Runs, cutoff: datetime, broom: Broom) -> None:
+def _sweep_tokens(runs: Runs, broom: Broom) -> None:
     """Remove old tokens and verification numbers; the newest stays, since the next is counted from it."""
     for _, tokens in sorted(runs.tokens.items()):
-        to_remove = superseded(tokens, 1, cutoff)
-        broom.remove("tokens", to_remove)
-        removed = {entry.key for entry in to_remove}
-        broom.keep("tokens", CURRENT, *(entry for _, entry in tokens if entry.key not in removed))
+        broom.remove_superseded("tokens", tokens, 1)
 
 
-def _sweep_left_out(site: Site, runs: Runs, cutoff: datetime, broom: Broom) -> None:
+def _sweep_left_out(site: Site, runs: Runs, broom: Broom) -> None:
     """Remove notes of rasters that the cube now has; reports show the others."""
     kind = "notes of rasters left out"
     for entry in sorted(runs.left_out, key=lambda entry: entry.key):
-        if entry.modified > cutoff:
+        if entry.modified > broom.cutoff:
             broom.keep(kind, YOUNG, entry)
         elif _is_ingested(site, entry):
             broom.remove(kind, [entry])

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from datetime import datetime
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.maintenance.references import Names, key_of
-from acdtask.maintenance.tidy.deletion import CURRENT, YOUNG, Broom
-from acdtask.maintenance.tidy.retention import superseded
+from acdtask.maintenance.references import Names, key_of, unsure_if_damaged
+from acdtask.maintenance.tidy.deletion import YOUNG, Broom
 from acdtask.serve.consolidation.journal import Journal
 from acdtask.serve.consolidation.states import is_final
 from acdtask.storage.listing import Entry
@@ -28,7 +26,7 @@ ENDED = ("DONE", "FAILED")
 CONSOLIDATIONS, DELETIONS = "consolidation jobs", "deletion jobs"
 
 
-def sweep_jobs(store: Store, cutoff: datetime, broom: Broom) -> None:
+def sweep_jobs(store: Store, broom: Broom) -> None:
     """Remove a server's jobs that ended before the cutoff, as its clients also can."""
     jobs: dict[str, list[Entry]] = defaultdict(list)
     locks: list[tuple[int, Entry]] = []
@@ -42,24 +40,19 @@ def sweep_jobs(store: Store, cutoff: datetime, broom: Broom) -> None:
             claims[entry.key] = entry
         else:
             broom.keep_unknown(entry)
-    _sweep_consolidations(store, jobs, claims, cutoff, broom)
-    to_remove = superseded(locks, 1, cutoff)
-    broom.remove("tables of locks", to_remove, page=1)
-    removed = {entry.key for entry in to_remove}
-    broom.keep("tables of locks", CURRENT, *(lock for _, lock in locks if lock.key not in removed))
-    _sweep_deletions(store, cutoff, broom)
+    _sweep_consolidations(store, jobs, claims, broom)
+    broom.remove_superseded("tables of locks", locks, 1, page=1)
+    _sweep_deletions(store, broom)
 
 
-def _sweep_consolidations(
-    store: Store, jobs: dict[str, list[Entry]], claims: dict[str, Entry], cutoff: datetime, broom: Broom
-) -> None:
+def _sweep_consolidations(store: Store, jobs: dict[str, list[Entry]], claims: dict[str, Entry], broom: Broom) -> None:
     """Remove ended jobs. The claim of a job's name goes first, since without it the job does not exist."""
     owners = {_owner_of(store, key): entry for key, entry in claims.items()}
     ended = _ended(store)
     for job_id, entries in sorted(jobs.items()):
         claim = owners.pop(job_id, None)
         job_entries = [*([claim] if claim else []), *sorted(entries, key=lambda entry: entry.key)]
-        if any(entry.modified > cutoff for entry in job_entries):
+        if any(entry.modified > broom.cutoff for entry in job_entries):
             broom.keep(CONSOLIDATIONS, YOUNG, *job_entries)
         elif claim is not None and job_id not in ended:
             broom.keep(CONSOLIDATIONS, "not ended", *job_entries)
@@ -80,20 +73,16 @@ def _owner_of(store: Store, key: str) -> str:
 
 def _ended(store: Store) -> set[str]:
     """The consolidations that have ended. TIDY_UNSURE."""
-    try:
+    with unsure_if_damaged():
         return {job.id for job in Journal(store).all() if is_final(job.state)}
-    except AcdError as error:
-        raise _unsure(error) from error
 
 
 def containers_of_jobs(store: Store) -> set[str]:
     """The containers that unfinished consolidations write. TIDY_UNSURE."""
     journal = Journal(store)
-    try:
+    with unsure_if_damaged():
         unfinished = [job for job in journal.all() if not is_final(job.state)]
         return {journal.order(job, number).key for job in unfinished for number in range(len(job.orders.cells))}
-    except AcdError as error:
-        raise _unsure(error) from error
 
 
 def managed_containers(store: Store) -> Names:
@@ -102,11 +91,11 @@ def managed_containers(store: Store) -> Names:
     return Names(key_of(uri, store) for uri in uris)
 
 
-def _sweep_deletions(store: Store, cutoff: datetime, broom: Broom) -> None:
+def _sweep_deletions(store: Store, broom: Broom) -> None:
     for entry in list(store.entries("deletions")):
         if not DELETION.fullmatch(entry.key):
             broom.keep_unknown(entry)
-        elif entry.modified > cutoff:
+        elif entry.modified > broom.cutoff:
             broom.keep(DELETIONS, YOUNG, entry)
         elif _state_of(store.find(entry.key)) in ENDED:
             broom.remove(DELETIONS, [entry])
@@ -120,7 +109,3 @@ def _state_of(body: bytes | None) -> str:
         return str(json.loads(unseal(body or b"", ""))["job"]["state"])
     except (AcdError, KeyError, TypeError):
         return ""
-
-
-def _unsure(error: AcdError) -> AcdError:
-    return AcdError(ErrorCode.TIDY_UNSURE, error.detail) if error.code is ErrorCode.CUBE_DAMAGED else error

@@ -59,16 +59,7 @@ class _FileResult:
 def check_files(
     store: Store, files: Sequence[NamedFile], progress: Callable[[int], None] = lambda _done: None
 ) -> CheckResult:
-    """Read each file that has a checksum, and compare them.
-
-    Args:
-        store: the cube's store.
-        files: the files to check.
-        progress: called with the number of files done so far.
-
-    Raises:
-        AcdError: the store's errors.
-    """
+    """Read each file that has a checksum, and compare them. `progress` gets the number of files done so far."""
     total = CheckResult(0, 0, 0, [])
     with ThreadPoolExecutor(THREADS, thread_name_prefix="acd-verify") as pool:
         results = pool.map(lambda file: _check(store, file), files)

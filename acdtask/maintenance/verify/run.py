@@ -76,16 +76,10 @@ def verify_files(
     forget: bool = False,
     progress: Callable[[int], None] = lambda _done: None,
 ) -> Verification:
-    """Check the files that a cube names, and find out how to recreate damaged ones.
+    """Check the files that a cube names (`named_files`), and find out how to recreate damaged ones.
 
-    Args:
-        cube: the cube.
-        files: from `named_files`.
-        forget: remove damaged products from the index, so that their jobs recreate them.
-        progress: called with the number of files done so far.
-
-    Raises:
-        AcdError: STORE_CONTENDED, or the store's errors.
+    With `forget`, damaged products are removed from the index, so that their jobs recreate them. `progress` gets the
+    number of files done so far. STORE_CONTENDED, or the store's errors.
     """
     checked = check_files(cube.store, files, progress)
     repairs = [repair_of(fault, cube) for fault in checked.faults]

@@ -68,9 +68,8 @@ class ConsolidationJobs:
     def start(self, wanted: Consolidation) -> str:
         """Start a job and return its id. If the layout is unknown, the job ends in the state INITIALISATIONFAILED.
 
-        Raises:
-            AcdError: SETTING_INVALID, VARIABLE_UNKNOWN, INSTANCE_UNKNOWN, INPUT_BANDS, INPUT_MISSING if no record has a
-                dataset, JOB_CONFLICT, DATASET_LOCKED.
+        SETTING_INVALID, VARIABLE_UNKNOWN, INSTANCE_UNKNOWN, INPUT_BANDS, INPUT_MISSING if no record has a dataset,
+        JOB_CONFLICT, DATASET_LOCKED.
         """
         if not wanted.name.strip() or len(wanted.name) > LONGEST_NAME:
             raise AcdError(ErrorCode.SETTING_INVALID, f"a job's name has 1 to {LONGEST_NAME} characters")
@@ -158,17 +157,11 @@ class ConsolidationJobs:
         return [job.id for job in self._journal.all() if _has_step(job)]
 
     def advance(self, id_or_name: str, should_stop: Callable[[], bool] = lambda: False) -> bool:
-        """Do the next step of a job, or a part of it.
+        """Do the next step of a job, or a part of it, and return whether anything was done.
 
-        Args:
-            id_or_name: of the job.
-            should_stop: called often; once it returns True, the rest of the step is left to the next call.
-
-        Returns:
-            Whether anything was done: False if the job has ended, waits, or is being advanced by another process.
-
-        Raises:
-            AcdError: JOB_UNKNOWN; errors of the store, after which the step can be repeated.
+        False if the job has ended, waits, or is being advanced by another process. `should_stop` is called often; once
+        it returns True, the rest of the step is left to the next call. JOB_UNKNOWN; errors of the store, after which
+        the step can be repeated.
         """
         job = self._journal.find(id_or_name)
         owner = uuid.uuid4().hex

@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.serve.consolidation.jobs import ConsolidationJobs
@@ -20,14 +18,10 @@ LONGEST_DELAY = 60.0
 class JobRunner:
     """Threads that advance jobs, including those left by an earlier process. Several runners may share a cube.
 
-    As a context manager it starts and stops. A failed job has a state that says so; other errors, such as an
-    unreachable store, are passed to `on_error`, and the job is retried with growing delays.
-
-    Args:
-        jobs: the jobs of a cube.
-        on_error: called in a thread of the runner with the id of the job (empty if there is none) and the error.
-        threads: maximum number of jobs at once.
-        poll: seconds between two looks for work, unless `wake` is called.
+    A failed job has a state that says so; other errors, such as an
+    unreachable store, are passed to `on_error` in a thread of the runner, with the id of the job (empty if there is
+    none), and the job is retried with growing delays. `poll` is the number of seconds between two looks for work,
+    unless `wake` is called.
     """
 
     def __init__(
@@ -69,15 +63,6 @@ class JobRunner:
             if thread.is_alive():
                 thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def _run(self) -> None:
         while not self._stop.is_set():

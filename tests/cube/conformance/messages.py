@@ -25,11 +25,11 @@ from acdtask.cube.protocol import (
     variables_pb2,
 )
 from acdtask.cube.protocol.convert import area_to_message, moment_to_message, transform_to_message
-from acdtask.raster.cog import write_cog
 from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Grid
 from acdtask.storage.store import Store
 from tests.cube.builders import START, box, grid, image
+from tests.raster.cogs import write_cog
 
 __all__ = ["INT16", "SCENE", "UNKNOWN_ID", "Call", "Wire", "pixels_of", "refusal_of", "streamed"]
 

@@ -13,11 +13,11 @@ import numpy as np
 from shapely.geometry.base import BaseGeometry
 
 from acdtask.cube.model import Cube, CubeRequest, Dataset, Image, Instance, Record, Variable
-from acdtask.raster.cog import write_cog
 from acdtask.raster.data_format import DataFormat, Pixels
 from acdtask.raster.grid import Grid, Layout, RegularGrid, Tile
 from acdtask.storage.store import Store
 from tests.cube import builders as make
+from tests.raster.cogs import write_cog
 
 __all__ = ["CANNOT", "KINDS", "WIDE", "Ability", "Kind", "Room"]
 

@@ -15,10 +15,10 @@ from acdtask.cube.geocube.index import Indexed
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, Dataset, Outcome, Record
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.raster.cog import write_cog
 from acdtask.raster.data_format import Pixels
 from acdtask.storage.store import Store
 from tests.cube.builders import grid, image
+from tests.raster.cogs import write_cog
 from tests.serve.conftest import serving
 
 SCENE = grid(150, 100)

@@ -151,9 +151,3 @@ def test_an_unknown_job_is_named(cube: GeocubeCube) -> None:
             with pytest.raises(AcdError, match=unknown) as error:
                 call(unknown)
             assert error.value.code is ErrorCode.JOB_UNKNOWN
-
-
-def test_only_ended_jobs_are_removed(cube: GeocubeCube) -> None:
-    with pytest.raises(AcdError, match="CREATED") as error:
-        cube.clean_jobs(state="CREATED")
-    assert error.value.code is ErrorCode.SETTING_INVALID

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from acdtask.cube.geocube.connection import Connection
 from acdtask.cube.geocube.cube import GeocubeCube
-from acdtask.cube.geocube.layouts import layout_of, layout_to_message
+from acdtask.cube.geocube.layouts import layout_of
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, Instance, Record, RecordQuery, Variable
+from acdtask.cube.protocol.convert import layout_to_message
 from acdtask.cube.protocol.layouts_pb2 import Layout as LayoutMessage
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.data_format import DataFormat

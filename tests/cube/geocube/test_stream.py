@@ -13,8 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from acdtask.cube.geocube.cube import GeocubeCube
-from acdtask.cube.geocube.reader import FOREIGN
-from acdtask.cube.model import CubeRequest, Dataset, Outcome, Slice, Variable
+from acdtask.cube.model import FOREIGN, CubeRequest, Dataset, Outcome, Slice, Variable
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.data_format import DataFormat, Pixels
 from tests.cube.builders import grid

@@ -383,7 +383,7 @@ def test_a_head_is_published_even_if_the_reply_is_lost(tmp_path: Any, monkeypatc
 def test_a_reused_segment_is_restored_although_another_thread_has_forgotten_it(tmp_path: Any) -> None:
     cube = ready(str(tmp_path / "cube"))
     cube.index([record(1)], [])
-    head, files = cube._index.head(), cube._index._files
+    head, files = cube.head(), cube._files
     again = files.extended((), "records", [record(1)], RecordSegment)  # the same rows, so the file exists
     assert again == head.records
     files.keep([])  # as by another thread that has a head without it

@@ -16,12 +16,12 @@ from acdtask.cube.model import Record
 from acdtask.cube.stac.items import StacLinks, stac_catalog, stac_collection, stac_item
 from acdtask.cube.stac.read import SIGNED, read_stac
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.raster.cog import write_cog
 from acdtask.raster.data_format import DataFormat
 from acdtask.raster.grid import Grid
 from acdtask.raster.tiling import footprint
 from acdtask.storage.store import Store
 from tests.cube.builders import COHERENCE, dataset, grid, image, record
+from tests.raster.cogs import write_cog
 
 Z = COHERENCE.model_copy(
     update={

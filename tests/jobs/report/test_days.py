@@ -22,7 +22,7 @@ from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.settings import MonitorSettings
-from acdtask.jobs.patches import read_patches
+from acdtask.jobs.patch_files import read_patches
 from acdtask.jobs.report.drawing import Drawer
 from acdtask.jobs.report.edition import edition_chain, keys_of, newest_edition, show_edition
 from acdtask.jobs.report.job import ReportJob, ReportSettings

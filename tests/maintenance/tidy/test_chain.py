@@ -20,12 +20,12 @@ from acdtask.jobs.consolidate.job import ConsolidateJob
 from acdtask.jobs.consolidate.settings import ConsolidateSettings
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.jobs.manifests import find_manifest
 from acdtask.jobs.monitor.content import CutTiles, MonitorContext, MonitorWork
 from acdtask.jobs.monitor.cut import CutMasks
 from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.label import Blobs
 from acdtask.jobs.monitor.settings import MonitorSettings
-from acdtask.jobs.products import find_manifest
 from acdtask.jobs.report.job import ReportJob, ReportSettings
 from acdtask.jobs.simulate.settings import SceneSettings
 from acdtask.maintenance.tidy.clean import tidy

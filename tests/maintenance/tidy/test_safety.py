@@ -28,7 +28,7 @@ from acdtask.jobs.codec import encode
 from acdtask.jobs.contract import Site
 from acdtask.jobs.fence import Fence
 from acdtask.jobs.ingest.rounds import WrittenFile, WrittenFiles
-from acdtask.jobs.products import manifest_chain
+from acdtask.jobs.manifests import manifest_chain
 from acdtask.maintenance.tidy.clean import tidy
 from acdtask.maintenance.tidy.retention import Retention
 from acdtask.serve.managed import Managed
@@ -178,7 +178,6 @@ def build_varied(root: Path) -> Clocked:
     for number in range(3):
         named = f"{monitor}/2018-07-0{number}-{'e' * 12}/patches.parquet"
         cube.put(named)
-        cube.put(named.replace("patches.parquet", "item.json"))
         body = seal(json.dumps({"a": [{"b": named}]}).encode())
         chain = manifest_chain(store, "koln", "monitor", "d" * 16)
         chain.publish(partial(_only, body), Fence(site.runs, number), {})
@@ -201,7 +200,7 @@ def test_it_removes_what_nothing_names_and_nothing_else(tmp_path: Path) -> None:
         "ingested images": 1,
         "consolidated containers": 3,
         "versions of results": 2,
-        "files of monitors": 4,
+        "files of monitors": 2,
     }
     left = cube.keys
     assert len(before) - len(left) == sum(kinds.values())
@@ -209,7 +208,6 @@ def test_it_removes_what_nothing_names_and_nothing_else(tmp_path: Path) -> None:
     assert {key for key in left if "/monitor/" in key} == {
         f"products/koln/monitor/{'d' * 16}/manifests/000003.json",
         f"products/koln/monitor/{'d' * 16}/2018-07-02-{'e' * 12}/patches.parquet",
-        f"products/koln/monitor/{'d' * 16}/2018-07-02-{'e' * 12}/item.json",
     }
     assert missing_names(cube.site.store) == []
 
@@ -286,7 +284,7 @@ def test_files_that_acd_did_not_make_stay_and_are_counted(tmp_path: Path) -> Non
         "products/koln/photo.jpg",
         "consolidated/mine.zarr/zarr.json",
         "elsewhere/data/x.tif",
-        "aois/one.json",
+        "aois/first.json",
     ]
     for key in mine:
         cube.put(key, age=100)
@@ -295,19 +293,6 @@ def test_files_that_acd_did_not_make_stay_and_are_counted(tmp_path: Path) -> Non
     (unknown,) = [row for row in document["kept"] if row["kind"] == "unknown files"]
     assert unknown["objects"] == 10
     assert set(document["unknown"]) == set(mine[:10])
-
-
-def test_reports_of_acd_0_1_0_go_but_for_the_newest_of_an_aoi(tmp_path: Path) -> None:
-    """They have no editions; each is a separate folder with its pictures."""
-    cube = Clocked(tmp_path / "cube")
-    for number in range(4):
-        for name in ("index.html", "2018-07-01/z.png"):
-            cube.put(f"products/koln/report/{number:016x}/{name}", age=40 - number)
-    cube.tidy(Retention(keep_days=14, keep_versions=2))
-    reports = {key for key in cube.keys if "/report/" in key}
-    assert reports == {
-        f"products/koln/report/{number:016x}/{name}" for number in (2, 3) for name in ("index.html", "2018-07-01/z.png")
-    }
 
 
 def test_containers_of_clients_stay(tmp_path: Path) -> None:

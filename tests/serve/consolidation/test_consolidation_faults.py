@@ -241,6 +241,15 @@ def test_only_one_of_many_jobs_locks_the_same_datasets(prepared: Path, tmp_path:
     assert work(cube, job.id).state == "DONE"
 
 
+@contextmanager
+def running(runner: JobRunner) -> Iterator[JobRunner]:
+    runner.start()
+    try:
+        yield runner
+    finally:
+        runner.stop()
+
+
 def no_errors(job_id: str, error: Exception) -> None:
     raise AssertionError(job_id) from error
 
@@ -256,7 +265,7 @@ def test_runners_do_the_jobs_and_followers_only_watch(prepared: Path, tmp_path: 
         del job_id
         faults.append(error)
 
-    with JobRunner(jobs_of(cube), note, threads=2) as runner, JobRunner(jobs_of(other), note):
+    with running(JobRunner(jobs_of(cube), note, threads=2)) as runner, running(JobRunner(jobs_of(other), note)):
         ids = [
             jobs_of(cube).consolidate(consolidation(name=f"j{n}", records=(IDS[n],), level=Level.CRITICAL))
             for n in range(3)
@@ -285,7 +294,7 @@ def test_a_runner_continues_unfinished_jobs(prepared: Path, tmp_path: Path) -> N
         assert jobs_of(first).advance(job_id)
     assert jobs_of(first).job(job_id).active_tasks == 3
     cube = LocalCube.open(str(folder))
-    with JobRunner(jobs_of(cube), no_errors, poll=0.05):
+    with running(JobRunner(jobs_of(cube), no_errors, poll=0.05)):
         ended = follow_only(cube, job_id)
     assert ended == "DONE"
 
@@ -403,7 +412,7 @@ def test_an_unavailable_store_is_retried_and_a_bug_becomes_a_state(
 
     monkeypatch.setattr(LocalCube, "replace", away)
     job_id = jobs_of(cube).consolidate(consolidation())
-    with JobRunner(jobs_of(cube), lambda job, error: faults.append((job, error)), poll=0.05):
+    with running(JobRunner(jobs_of(cube), lambda job, error: faults.append((job, error)), poll=0.05)):
         deadline = time.monotonic() + 120
         while jobs_of(cube).job(job_id).state != "CONSOLIDATIONFAILED" and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -1,11 +1,10 @@
-"""Methods: thresholds, rules and steps, and the two named methods."""
+"""The thresholds, rules and steps of a method. The methods that have names are in `acdtask.change.methods`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from acdtask.change.steps.registry import recorded_steps, steps_of
 from acdtask.change.steps.step import Step
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["MIN_STD_SHARE", "PROFILES", "RULES", "STANDARD", "TUTORIAL", "Detection", "detection_for"]
+__all__ = ["RULES", "Detection"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class Detection:
     def recorded(self) -> dict[str, Any]:
         """Thresholds, rules and step settings as JSON values by name, as results store them.
 
-        >>> Detection.of(STANDARD.recorded()) == STANDARD
+        >>> Detection.of(Detection(low=1.5).recorded()) == Detection(low=1.5)
         True
         """
         return {**{name: getattr(self, name) for name in RULES}, **recorded_steps(self.steps)}
@@ -89,7 +88,7 @@ class Detection:
             nodata: the variable's nodata, or None.
 
         >>> import numpy as np
-        >>> TUTORIAL.without_zeros(np.array([0, 5, -1], np.int16), -1)
+        >>> Detection(zero_is_nodata=True).without_zeros(np.array([0, 5, -1], np.int16), -1)
         (array([-1,  5, -1], dtype=int16), -1)
         """
         if not self.zero_is_nodata or nodata == 0:
@@ -102,44 +101,3 @@ class Detection:
 
 RULES = tuple(field.name for field in fields(Detection) if field.name != "steps")
 """The settings of a method other than those of its steps."""
-
-STANDARD = Detection()
-"""At least 20 baseline images, a standard deviation of at least 5 (0.005 of coherence), and centred z.
-
-For a variable whose range is not 0 to 1000, `detection_for` scales min_std."""
-
-TUTORIAL = Detection(min_count=1, min_std=0.0, zero_is_nodata=True, steps=())
-"""The tutorial's rules: zeros are nodata, any count, any standard deviation above 0, and plain z."""
-
-PROFILES = MappingProxyType({"standard": STANDARD, "tutorial": TUTORIAL})
-"""Methods by name."""
-
-MIN_STD_SHARE = 0.005
-"""Minimum standard deviation of the standard profile, as a fraction of the variable's range."""
-
-
-def detection_for(profile: str, valid_range: tuple[float, float], scale: float, given: Mapping[str, Any]) -> Detection:
-    """The method of a profile for a variable, with some settings overridden.
-
-    Args:
-        profile: a name of PROFILES.
-        valid_range: minimum and maximum valid stored value of the variable.
-        scale: physical units per stored unit.
-        given: overriding settings by name, including those of steps; min_std in physical units.
-
-    Returns:
-        The method, with min_std in stored units.
-
-    >>> detection_for("standard", (0, 1000), 0.001, {}).min_std
-    5.0
-    >>> detection_for("standard", (0, 250), 0.004, {}).min_std
-    1.25
-    >>> detection_for("standard", (0, 250), 0.004, {"min_std": 0.002}).min_std
-    0.5
-    """
-    base = PROFILES[profile]
-    if "min_std" in given:
-        min_std = given["min_std"] / scale
-    else:
-        min_std = MIN_STD_SHARE * (valid_range[1] - valid_range[0]) if base.min_std else 0.0
-    return Detection.of({**base.recorded(), **given, "min_std": float(f"{min_std:.12g}")})

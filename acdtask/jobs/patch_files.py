@@ -59,9 +59,6 @@ COLUMNS: tuple[tuple[str, DataType], ...] = (
 
 MAY_BE_UNKNOWN = frozenset({"number", "start_datetime"})
 
-NEWER = frozenset({"number"})
-"""Columns that tables of acd 0.1.0 lack."""
-
 
 @dataclass(frozen=True)
 class LocatedPatch:
@@ -111,9 +108,7 @@ def numbered(patches: Sequence[LocatedPatch], before: int) -> list[LocatedPatch]
     Patches are numbered by date, then by the first date of the pair, then by decreasing area. A later date only adds
     numbers; adding an image among earlier ones, or judging it again, renumbers all that follow.
 
-    Args:
-        patches: all patches of a month.
-        before: number of patches in earlier months.
+    `patches` are all of the month's; `before` is the number of patches in earlier months.
     """
     ranks = {located.patch.id: rank for rank, located in enumerate(sorted(patches, key=_order), before + 1)}
     return [replace(located, number=ranks[located.patch.id]) for located in patches]
@@ -148,14 +143,12 @@ def patches_to_parquet(patches: Sequence[LocatedPatch]) -> bytes:
 
 
 def read_patches(body: bytes) -> list[LocatedPatch]:
-    """Read a table of patches, also of acd 0.1.0, which has no numbers and times as text. CUBE_DAMAGED."""
+    """Read a table of patches. CUBE_DAMAGED."""
     try:
         table = read_table(body)
     except ValueError as error:
         raise AcdError(ErrorCode.CUBE_DAMAGED, f"a table of patches cannot be read: {error}") from error
-    absent = NEWER.difference(table.column_names)
-    names = [name for name in (*dict(COLUMNS), GEOMETRY) if name not in absent]
-    columns = {name: table.column(name).to_pylist() for name in names}
+    columns = {name: table.column(name).to_pylist() for name in (*dict(COLUMNS), GEOMETRY)}
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     return [_located(row) for row in rows]
 
@@ -186,24 +179,16 @@ def _column(values: Sequence[Any], dtype: DataType) -> Array:
 
 def _located(row: dict[str, Any]) -> LocatedPatch:
     patch = Patch(**{name: row[name] for name in Patch.__dataclass_fields__})
-    datetime = _moment(row["datetime"])
-    if datetime is None:
-        raise AcdError(ErrorCode.CUBE_DAMAGED, f"the patch {patch.id} has no datetime")
+    start = row["start_datetime"]
     return LocatedPatch(
         patch=patch,
         aoi=row["aoi"],
         variable=row["variable"],
-        datetime=datetime,
-        start=_moment(row["start_datetime"]),
+        datetime=row["datetime"].astimezone(dt.UTC),
+        start=start and start.astimezone(dt.UTC),
         geometry=shapely.from_wkb(row["geometry"]),
-        number=row.get("number"),
+        number=row["number"],
     )
-
-
-def _moment(value: dt.datetime | str | None) -> dt.datetime | None:
-    if isinstance(value, str):
-        return dt.datetime.fromisoformat(value) if value else None
-    return None if value is None else value.astimezone(dt.UTC)
 
 
 def _rounded(geometry: BaseGeometry) -> BaseGeometry:

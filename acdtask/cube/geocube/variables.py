@@ -1,9 +1,9 @@
-"""Variables, instances and palettes on a Geocube."""
+"""Variables and instances on a Geocube."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,16 +16,13 @@ from acdtask.cube.protocol import variables_pb2 as pb
 from acdtask.cube.protocol.convert import RESAMPLING_NAMES, RESAMPLINGS, dformat_from_message, dformat_to_message
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["SCALE_KEY", "Catalogue", "Colour", "ServedInstance"]
+__all__ = ["SCALE_KEY", "ServedInstance", "Variables"]
 
 SCALE_KEY = "acd:scale"
 """Metadata key of an instance that stores its variable's scale, since Geocube has no field for it."""
 
 SCALE_INSTANCE = "acd:scale"
 """An instance without datasets that stores the scale of a new variable."""
-
-Colour = tuple[float, int, int, int, int]
-"""A value between 0 and 1; red, green, blue and opacity, 0..255."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +35,8 @@ class ServedInstance:
     instance: Instance
 
 
-class Catalogue:
-    """Variables, instances and palettes. Every method raises AcdError."""
+class Variables:
+    """Variables and instances. Every method raises AcdError."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -127,7 +124,8 @@ class Catalogue:
                     raise
                 existing = self._message(variable.name)  # another client was faster
             else:
-                self._keep_scale(made.id, variable)
+                if variable.scale != 1:
+                    self._instantiate(made.id, SCALE_INSTANCE, _scale_metadata(variable.scale))
                 return True
         self._compare(variable, existing)
         return False
@@ -143,23 +141,6 @@ class Catalogue:
             return False
         known = self._variable_of(message).scale if scale is None else scale
         return self._instantiate(message.id, instance.name, instance.metadata | _scale_metadata(known))
-
-    def create_palette(self, name: str, colours: Iterable[Colour], *, replace: bool = False) -> None:
-        """Create a palette of colours from value 0 to value 1.
-
-        NAME_INVALID; GEOCUBE_REFUSED if another palette has the name and `replace` is not set.
-        """
-        check_name("a palette", name)
-        points = [pb.colorPoint(value=value, r=r, g=g, b=b, a=a) for value, r, g, b, a in colours]
-        request = pb.CreatePaletteRequest(palette=pb.Palette(name=name, colors=points), replace=replace)
-        self._channel.call(self._channel.geocube.CreatePalette, request)
-
-    def delete_variable(self, name: str) -> None:
-        """Remove a variable and its instances. VARIABLE_UNKNOWN; IN_USE if an instance has datasets."""
-        request = pb.DeleteVariableRequest(id=self.variable_id(name))
-        self._channel.call(self._channel.geocube.DeleteVariable, request)
-        with self._lock:
-            self._served = {key: served for key, served in self._served.items() if key[0] != name}
 
     def _message(self, name: str) -> pb.Variable:
         message = self._find(name)
@@ -177,10 +158,6 @@ class Catalogue:
                 return None
             raise
         return answer.variable
-
-    def _keep_scale(self, variable_id: str, variable: Variable) -> None:
-        if variable.scale != 1:
-            self._instantiate(variable_id, SCALE_INSTANCE, _scale_metadata(variable.scale))
 
     def _instantiate(self, variable_id: str, name: str, metadata: dict[str, str]) -> bool:
         request = pb.InstantiateVariableRequest(variable_id=variable_id, instance_name=name, instance_metadata=metadata)

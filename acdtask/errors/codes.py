@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
-__all__ = ["AcdError", "ErrorCode", "ErrorSpec", "ExitStatus"]
+__all__ = ["ErrorCode", "ErrorSpec", "ExitStatus"]
 
 
 class ExitStatus(IntEnum):
@@ -34,708 +35,541 @@ class ErrorSpec:
         return self.exit_status is ExitStatus.TRANSIENT
 
 
-_USAGE, _INPUT, _BUG = ExitStatus.USAGE, ExitStatus.INPUT, ExitStatus.BUG
-_TRANSIENT, _CONFIG = ExitStatus.TRANSIENT, ExitStatus.CONFIG
+def _specs(exit_status: ExitStatus) -> Callable[[int, str, str], ErrorSpec]:
+    return lambda number, meaning, fix: ErrorSpec(number, exit_status, meaning, fix)
+
+
+_usage, _input, _bug = _specs(ExitStatus.USAGE), _specs(ExitStatus.INPUT), _specs(ExitStatus.BUG)
+_transient, _config = _specs(ExitStatus.TRANSIENT), _specs(ExitStatus.CONFIG)
 
 
 class ErrorCode(Enum):
     """1xx settings, 2xx input, 3xx cube, 4xx storage, 5xx runs, 6xx notifications, 7xx Geocube, 9xx bugs."""
 
-    USAGE = ErrorSpec(100, _USAGE, "The command line is wrong.", "Run the command with --help.")
-    SETTING_INVALID = ErrorSpec(
-        101,
-        _CONFIG,
-        "A setting has an invalid value.",
-        "Set the named setting to a value that the message allows.",
+    USAGE = _usage(100, "The command line is wrong.", "Run the command with --help.")
+    SETTING_INVALID = _config(
+        101, "A setting has an invalid value.", "Set the named setting to a value that the message allows."
     )
-    NAME_INVALID = ErrorSpec(
-        102,
-        _CONFIG,
-        "A name has invalid characters.",
-        "Use letters, digits, '-', ':' and '_', with '/' between parts.",
+    NAME_INVALID = _config(
+        102, "A name has invalid characters.", "Use letters, digits, '-', ':' and '_', with '/' between parts."
     )
-    NAME_TOO_LONG = ErrorSpec(
-        103,
-        _CONFIG,
-        "A name is too long.",
-        "Use a shorter name; the message gives the limit in bytes.",
-    )
-    FILE_UNFIT = ErrorSpec(
+    NAME_TOO_LONG = _config(103, "A name is too long.", "Use a shorter name; the message gives the limit in bytes.")
+    FILE_UNFIT = _config(
         104,
-        _CONFIG,
         "A file given to an option is not a regular file, or is too large.",
         "Give a regular file no larger than the limit in the message.",
     )
-    AOI_UNREADABLE = ErrorSpec(
+    AOI_UNREADABLE = _config(
         110,
-        _CONFIG,
         "The AOI cannot be read.",
         "Give GeoJSON with polygons and a name, as QGIS, geojson.io or a Geocube ingester write it.",
     )
-    AOI_EMPTY = ErrorSpec(111, _CONFIG, "The AOI has no area.", "Draw at least one polygon with an area.")
-    AOI_INVALID = ErrorSpec(
+    AOI_EMPTY = _config(111, "The AOI has no area.", "Draw at least one polygon with an area.")
+    AOI_INVALID = _config(
         112,
-        _CONFIG,
         "The AOI's geometry is not valid.",
         "Repair the geometry at the location in the message, so that no ring crosses itself.",
     )
-    AOI_OUTSIDE = ErrorSpec(
+    AOI_OUTSIDE = _config(
         113,
-        _CONFIG,
         "No record touches the AOI.",
         "Check the AOI's coordinates (longitude first) and the records with 'acdtask records'.",
     )
-    AOI_CRS = ErrorSpec(
+    AOI_CRS = _config(
         114,
-        _CONFIG,
         "The AOI's coordinate system is not supported.",
         "Export the area again in EPSG:4326 (longitude and latitude).",
     )
-    EXTRA_MISSING = ErrorSpec(
-        115,
-        _CONFIG,
-        "An optional Python package is not installed.",
-        "Install it as the message says.",
-    )
-    PROJECT_INVALID = ErrorSpec(
+    EXTRA_MISSING = _config(115, "An optional Python package is not installed.", "Install it as the message says.")
+    PROJECT_INVALID = _config(
         116,
-        _CONFIG,
         "The file acd.toml is invalid.",
         "Correct what the message names; 'acdtask init --force' writes a new file.",
     )
-    PROJECT_EXISTS = ErrorSpec(
-        117,
-        _CONFIG,
-        "The file acd.toml already exists.",
-        "Edit it, or add --force to overwrite it.",
+    PROJECT_EXISTS = _config(117, "The file acd.toml already exists.", "Edit it, or add --force to overwrite it.")
+    INPUT_MISSING = _input(200, "No input was found.", "Check the source address and the filename pattern.")
+    INPUT_UNREADABLE = _input(
+        201, "A file is damaged or not a raster.", "Fetch the named file again, or remove it from the source."
     )
-    INPUT_MISSING = ErrorSpec(200, _INPUT, "No input was found.", "Check the source address and the filename pattern.")
-    INPUT_UNREADABLE = ErrorSpec(
-        201, _INPUT, "A file is damaged or not a raster.", "Fetch the named file again, or remove it from the source."
+    INPUT_CRS_MISSING = _input(
+        202, "A raster has no coordinate system.", "Write the coordinate system into the named file (gdal_edit -a_srs)."
     )
-    INPUT_CRS_MISSING = ErrorSpec(
-        202,
-        _INPUT,
-        "A raster has no coordinate system.",
-        "Write the coordinate system into the named file (gdal_edit -a_srs).",
-    )
-    INPUT_CRS_MISMATCH = ErrorSpec(
+    INPUT_CRS_MISMATCH = _input(
         203,
-        _INPUT,
         "Rasters of one ingest have different coordinate systems.",
         "Ingest the files of each coordinate system separately.",
     )
-    INPUT_RESOLUTION_MISMATCH = ErrorSpec(
-        204,
-        _INPUT,
-        "Rasters of one ingest have different resolutions.",
-        "Ingest the files of each resolution separately.",
+    INPUT_RESOLUTION_MISMATCH = _input(
+        204, "Rasters of one ingest have different resolutions.", "Ingest the files of each resolution separately."
     )
-    INPUT_ALL_NODATA = ErrorSpec(
-        205,
-        _INPUT,
-        "A raster has no valid pixels.",
-        "Remove the named file from the source, or check its nodata value.",
+    INPUT_ALL_NODATA = _input(
+        205, "A raster has no valid pixels.", "Remove the named file from the source, or check its nodata value."
     )
-    INPUT_NOT_FINITE = ErrorSpec(
+    INPUT_NOT_FINITE = _input(
         206,
-        _INPUT,
         "A raster contains infinite values other than its nodata value.",
         "Give the infinite value as nodata (--source-nodata inf or -inf), or correct the named file.",
     )
-    INPUT_OUT_OF_RANGE = ErrorSpec(
+    INPUT_OUT_OF_RANGE = _input(
         207,
-        _INPUT,
         "Values lie outside the range of the variable.",
         "Give the real range of the source values, or correct the named file.",
     )
-    INPUT_BANDS = ErrorSpec(
+    INPUT_BANDS = _input(
         208,
-        _INPUT,
         "A raster does not have the expected bands or data type, or does not say which band to read.",
         "Choose the band (--band), or remove the named file from the source.",
     )
-    INPUT_NODATA_UNKNOWN = ErrorSpec(
+    INPUT_NODATA_UNKNOWN = _input(
         209,
-        _INPUT,
         "A raster does not define its nodata value.",
         "Give the nodata value of the source (--source-nodata), or nan if only NaN pixels are nodata.",
     )
-    FILENAME_UNMATCHED = ErrorSpec(
+    FILENAME_UNMATCHED = _input(
         210,
-        _INPUT,
         "A filename does not match the pattern.",
         "Change --pattern so that it matches the named file, or give the --producer of the images.",
     )
-    INPUT_DUPLICATE = ErrorSpec(
+    INPUT_DUPLICATE = _input(
         211,
-        _INPUT,
         "Two inputs are the same record.",
         "Remove one of the named inputs, or distinguish them with a tag in the pattern.",
     )
-    DATES_OUT_OF_ORDER = ErrorSpec(
-        212,
-        _INPUT,
-        "A pair ends before it starts.",
-        "Correct the pattern or the named input: the earlier date is the start.",
+    DATES_OUT_OF_ORDER = _input(
+        212, "A pair ends before it starts.", "Correct the pattern or the named input: the earlier date is the start."
     )
-    TOO_FEW_DATES = ErrorSpec(
+    TOO_FEW_DATES = _input(
         213,
-        _INPUT,
         "There are fewer dates than the job needs.",
         "Widen the time range with --start and --end, or lower --min-dates.",
     )
-    STAC_INVALID = ErrorSpec(
+    STAC_INVALID = _input(
         214,
-        _INPUT,
         "A STAC document is invalid or unsupported.",
         "Give STAC items with GeoTIFF assets: .json, .geojson, .ndjson, or .parquet (stac-geoparquet).",
     )
-    DATE_INVALID = ErrorSpec(
-        215, _INPUT, "A date cannot be read.", "Write dates as YYYY-MM-DD, or in the format of the pattern."
+    DATE_INVALID = _input(215, "A date cannot be read.", "Write dates as YYYY-MM-DD, or in the format of the pattern.")
+    TRUTH_UNREADABLE = _input(
+        216, "The truth file is invalid.", "Give a GeoJSON feature collection of events, each with a date."
     )
-    TRUTH_UNREADABLE = ErrorSpec(
-        216, _INPUT, "The truth file is invalid.", "Give a GeoJSON feature collection of events, each with a date."
-    )
-    INPUT_REFERS_OUTSIDE = ErrorSpec(
+    INPUT_REFERS_OUTSIDE = _input(
         217,
-        _INPUT,
         "A VRT refers to something other than rasters below the source folder.",
         "Move the named file below the source and refer to it by a relative path, or write a GeoTIFF (gdal_translate).",
     )
-    INPUT_CHANGED = ErrorSpec(
+    INPUT_CHANGED = _input(
         220,
-        _INPUT,
         "A source file changed while it was being ingested.",
         "Run the command again once nothing writes to the source; the file is then planned and checked again.",
     )
-    INPUT_RANGE_UNKNOWN = ErrorSpec(
+    INPUT_RANGE_UNKNOWN = _input(
         221,
-        _INPUT,
         "A raster does not say what its values mean.",
         "Give the source values of the variable's minimum and maximum (--source-minimum, --source-maximum).",
     )
-    INPUT_CONTRADICTORY = ErrorSpec(
+    INPUT_CONTRADICTORY = _input(
         222,
-        _INPUT,
         "A raster and its STAC item disagree about the meaning of its values.",
         "Correct the item or the file, or override both with --source-minimum and --source-maximum.",
     )
-    INPUT_TOO_LARGE = ErrorSpec(
+    INPUT_TOO_LARGE = _input(
         223,
-        _INPUT,
         "A raster has too many pixels to ingest at once.",
         "Cut it into parts first (gdal_translate -srcwin), each in its own file.",
     )
-    FILENAME_AMBIGUOUS = ErrorSpec(
-        230,
-        _INPUT,
-        "A filename has more dates than the pattern has fields.",
-        "Give --pattern a field for each date.",
+    FILENAME_AMBIGUOUS = _input(
+        230, "A filename has more dates than the pattern has fields.", "Give --pattern a field for each date."
     )
-    SOURCE_FORMAT = ErrorSpec(
-        231,
-        _INPUT,
-        "The images of the source are in an unsupported format.",
-        "Convert them to GeoTIFF as the message says.",
+    SOURCE_FORMAT = _input(
+        231, "The images of the source are in an unsupported format.", "Convert them to GeoTIFF as the message says."
     )
-    STAC_API_FAILED = ErrorSpec(
+    STAC_API_FAILED = _input(
         232,
-        _INPUT,
         "A STAC API did not return the requested items.",
         "Check the address: https://.../collections/NAME, or https://.../search?collections=NAME.",
     )
-    SOURCE_TOO_LARGE = ErrorSpec(
+    SOURCE_TOO_LARGE = _config(
         233,
-        _CONFIG,
         "The source has more items than one ingest can take.",
         "Give --aoi, so that only items of its area and time range are requested.",
     )
-    STAC_API_UNREACHABLE = ErrorSpec(
+    STAC_API_UNREACHABLE = _transient(
         234,
-        _TRANSIENT,
         "A STAC API does not respond.",
         "Check the address and the network; the same command continues where it stopped.",
     )
-    SOURCE_DIFFERS = ErrorSpec(
+    SOURCE_DIFFERS = _input(
         240,
-        _INPUT,
         "The pixels of a record differ between the source and the cube.",
         "Take the new pixels with --on-known replace, or keep the cube's with --on-known keep.",
     )
-    POLARISATION_MISMATCH = ErrorSpec(
+    POLARISATION_MISMATCH = _input(
         241,
-        _INPUT,
         "The files have several polarisations, or another one than the variable.",
         "Name the variable after the polarisation (--variable CoherenceHH), or choose one with --polarisation.",
     )
-    TRACKS_MIXED = ErrorSpec(
+    TRACKS_MIXED = _input(
         242,
-        _INPUT,
         "The selected images are of several tracks, which are not comparable.",
         "Choose one track with --track, or combine them deliberately with --mixed.",
     )
-    POLARISATIONS_MIXED = ErrorSpec(
+    POLARISATIONS_MIXED = _input(
         243,
-        _INPUT,
         "The selected images have several polarisations, which are not comparable.",
         "Choose one with --tags polarisation=VV, or combine them deliberately with --mixed.",
     )
-    PAIRS_INTERLEAVED = ErrorSpec(
+    PAIRS_INTERLEAVED = _input(
         244,
-        _INPUT,
         "The selected pairs form several series that overlap in time but share no date, as two tracks would.",
         "Choose one series with --records, or ingest each with its --track; if they are of one track, add --mixed.",
     )
-    RECORDS_OVERLAP = ErrorSpec(
+    RECORDS_OVERLAP = _input(
         245,
-        _INPUT,
         "Two records of the same day cover the same ground, and their tracks are unknown.",
         "Exclude one with --leave-out, or ingest each with its --track; if they are of one track, add --mixed.",
     )
-    TRACK_CONFLICT = ErrorSpec(
+    TRACK_CONFLICT = _config(
         246,
-        _CONFIG,
         "A file belongs to a track other than --track.",
         "Omit --track, since the files state their track, or limit the source to files of that track.",
     )
-    NOTHING_CHOSEN = ErrorSpec(
+    NOTHING_CHOSEN = _config(
         247,
-        _CONFIG,
         "No record matches the settings that select records.",
         "Give a track, tag or pair length that records have: 'acdtask records' lists them.",
     )
-    BASELINE_OF_ANOTHER_TRACK = ErrorSpec(
+    BASELINE_OF_ANOTHER_TRACK = _input(
         248,
-        _INPUT,
         "The images and the baseline are of different tracks or polarisations.",
         "Choose images of the baseline's track with --track, or name another baseline with --baseline-name.",
     )
-    WEB_PAGE = ErrorSpec(
+    WEB_PAGE = _input(
         249,
-        _INPUT,
         "A server returned a web page instead of an image.",
         "It is usually a login page: give a token (ACD_WEB_TOKEN and ACD_WEB_TOKEN_HOST) or an entry in ~/.netrc.",
     )
-    VARIABLE_UNKNOWN = ErrorSpec(
-        300, _CONFIG, "The cube has no such variable.", "List the variables with 'acdtask show variables'."
+    VARIABLE_UNKNOWN = _config(
+        300, "The cube has no such variable.", "List the variables with 'acdtask show variables'."
     )
-    INSTANCE_UNKNOWN = ErrorSpec(
-        301, _CONFIG, "The variable has no such instance.", "List the instances with 'acdtask show variables'."
+    INSTANCE_UNKNOWN = _config(
+        301, "The variable has no such instance.", "List the instances with 'acdtask show variables'."
     )
-    LAYOUT_UNKNOWN = ErrorSpec(
+    LAYOUT_UNKNOWN = _config(
         302,
-        _CONFIG,
         "The cube has no such layout.",
         "List the layouts with 'acdtask layout list', or make one with 'acdtask layout create'.",
     )
-    LAYOUT_INVALID = ErrorSpec(
+    LAYOUT_INVALID = _config(
         303,
-        _CONFIG,
         "The layout does not define a valid grid.",
         "Give a projected or geographic CRS, a positive resolution and a cell size of 1 to 65536 px.",
     )
-    VARIABLE_CONFLICT = ErrorSpec(
+    VARIABLE_CONFLICT = _config(
         304,
-        _CONFIG,
         "The variable already exists with another definition.",
         "Use another name, or the definition shown in the message.",
     )
-    LAYOUT_CONFLICT = ErrorSpec(
-        305,
-        _CONFIG,
-        "The layout already exists with another grid.",
-        "Use another name, or the grid shown in the message.",
+    LAYOUT_CONFLICT = _config(
+        305, "The layout already exists with another grid.", "Use another name, or the grid shown in the message."
     )
-    DATASET_CONFLICT = ErrorSpec(
+    DATASET_CONFLICT = _input(
         306,
-        _INPUT,
         "The record already has different data for this instance.",
         "Use another instance, or do not ingest the named record.",
     )
-    BASELINE_UNKNOWN = ErrorSpec(
+    BASELINE_UNKNOWN = _input(
         307,
-        _INPUT,
         "There is no baseline to compare with.",
         "Run 'acdtask baseline local' for this AOI, variable and layout first.",
     )
-    MONITOR_UNKNOWN = ErrorSpec(
-        308, _INPUT, "There is no monitoring result to report.", "Run 'acdtask monitor local' for this AOI first."
+    MONITOR_UNKNOWN = _input(
+        308, "There is no monitoring result to report.", "Run 'acdtask monitor local' for this AOI first."
     )
-    FORMAT_UNKNOWN = ErrorSpec(
-        309, _CONFIG, "The extension of an output file is unknown.", "End it with .parquet or .geojson."
+    FORMAT_UNKNOWN = _config(309, "The extension of an output file is unknown.", "End it with .parquet or .geojson.")
+    CUBE_UNKNOWN = _input(
+        310, "There is no cube at this address.", "Check the address, or make a cube with 'acdtask ingest'."
     )
-    CUBE_UNKNOWN = ErrorSpec(
-        310, _INPUT, "There is no cube at this address.", "Check the address, or make a cube with 'acdtask ingest'."
+    CUBE_VERSION = _config(
+        311, "The cube was written by a newer acd.", "Use the acd version in the message, or a newer one."
     )
-    CUBE_VERSION = ErrorSpec(
-        311, _CONFIG, "The cube was written by a newer acd.", "Use the acd version in the message, or a newer one."
-    )
-    CUBE_DAMAGED = ErrorSpec(
+    CUBE_DAMAGED = _input(
         312,
-        _INPUT,
         "A file of the cube is missing or damaged.",
         "Run 'acdtask verify': it says how to recreate the file. Restore other files from a backup.",
     )
-    IN_USE = ErrorSpec(
-        313,
-        _CONFIG,
-        "Something that is in use cannot be removed.",
-        "Remove what uses it first, or together with it.",
+    IN_USE = _config(
+        313, "Something that is in use cannot be removed.", "Remove what uses it first, or together with it."
     )
-    FILES_DAMAGED = ErrorSpec(
-        314,
-        _INPUT,
-        "Files of the cube are missing or damaged.",
-        "Run the printed commands in order, then verify again.",
+    FILES_DAMAGED = _input(
+        314, "Files of the cube are missing or damaged.", "Run the printed commands in order, then verify again."
     )
-    RUN_DAMAGED = ErrorSpec(
-        317,
-        _INPUT,
-        "A file of a run is damaged.",
-        "Delete the folder that the message names and run the job again.",
+    RUN_DAMAGED = _input(
+        317, "A file of a run is damaged.", "Delete the folder that the message names and run the job again."
     )
-    PRODUCT_DAMAGED = ErrorSpec(
+    PRODUCT_DAMAGED = _input(
         318,
-        _INPUT,
         "A published result is damaged.",
         "Restore the named file from a backup, or delete it and rerun the job that wrote it.",
     )
-    NOTHING_JUDGED = ErrorSpec(
+    NOTHING_JUDGED = _config(
         330,
-        _CONFIG,
         "No pixel of the new images could be judged.",
         "Change the setting that the message names, or give images that have data in the area.",
     )
-    BASELINE_EMPTY = ErrorSpec(
+    BASELINE_EMPTY = _config(
         331,
-        _CONFIG,
         "No pixel of the area has a mean: no image of the baseline has data there.",
         "Check the AOI, --variable and --instance, and the nodata value that the images were ingested with.",
     )
-    LAYOUT_TOO_FINE = ErrorSpec(
+    LAYOUT_TOO_FINE = _config(
         340,
-        _CONFIG,
         "The layout has more tiles in the area than a job can take.",
         "Make a layout with a larger --resolution (in the CRS's unit: metres or degrees) or a larger --cell-size.",
     )
-    BASELINE_PERIOD_OPEN = ErrorSpec(
+    BASELINE_PERIOD_OPEN = _input(
         341,
-        _INPUT,
         "No period was given for the baseline, and the images do not span more than a year.",
         "Give the last date of the baseline (--end, or end in [baseline] of acd.toml); later images are monitored.",
     )
-    STACK_UNFIT = ErrorSpec(
+    STACK_UNFIT = _input(
         360,
-        _INPUT,
         "An array is neither an image nor a stack of images.",
         "Give a stack of shape (time, y, x) to baseline, and an image of shape (y, x) to monitor.",
     )
-    SCALE_UNKNOWN = ErrorSpec(
+    SCALE_UNKNOWN = _config(
         361,
-        _CONFIG,
         "The scale of an image's integers is unknown.",
         "Give the scale that turns a stored number into coherence: scale=0.001 for 0 to 1000, scale=1/255 for bytes.",
     )
-    PIXELS_DIFFER = ErrorSpec(
+    PIXELS_DIFFER = _input(
         362,
-        _INPUT,
         "An image and its baseline do not have the same pixels.",
         "Bring both onto one grid first, for example with rioxarray's reproject_match.",
     )
-    SAVED_UNREADABLE = ErrorSpec(
+    SAVED_UNREADABLE = _input(
         363,
-        _INPUT,
         "A file is not a saved baseline or change, or it is damaged.",
         "Give a file written by 'save', or compute it again from its images.",
     )
-    IMAGE_UNJUDGED = ErrorSpec(
+    IMAGE_UNJUDGED = _input(
         365,
-        _INPUT,
         "No pixel of an image could be judged.",
         "Change the image, the area or the threshold that the message names.",
     )
-    IMAGE_REPEATED = ErrorSpec(
+    IMAGE_REPEATED = _input(
         366,
-        _INPUT,
         "An image is already in the baseline, or was never in it.",
         "Add each image once, and subtract only images that were added.",
     )
-    WEB_DENIED = ErrorSpec(
+    WEB_DENIED = _config(
         367,
-        _CONFIG,
         "A web server refused access to a file.",
         "Give a token (ACD_WEB_TOKEN and ACD_WEB_TOKEN_HOST) or an entry in ~/.netrc; renew a signed URL.",
     )
-    WEB_UNREACHABLE = ErrorSpec(
+    WEB_UNREACHABLE = _transient(
         368,
-        _TRANSIENT,
         "A web server did not deliver a file.",
         "Check the address and the network; the same command continues where it stopped.",
     )
-    WEB_REDIRECTED = ErrorSpec(
+    WEB_REDIRECTED = _config(
         369,
-        _CONFIG,
         "A URL redirects to a host that acd does not follow.",
         "If you trust that host, download the file and give its folder as --source.",
     )
-    STORE_UNREACHABLE = ErrorSpec(
+    STORE_UNREACHABLE = _transient(
         400,
-        _TRANSIENT,
         "The storage does not respond.",
         "Check the endpoint and the network; the same command continues where it stopped.",
     )
-    BUCKET_UNKNOWN = ErrorSpec(401, _CONFIG, "There is no such bucket.", "Create the bucket, or correct the address.")
-    STORE_DENIED = ErrorSpec(
-        402,
-        _CONFIG,
-        "Access to the storage was denied.",
-        "Grant this user read and write access to the named location.",
+    BUCKET_UNKNOWN = _config(401, "There is no such bucket.", "Create the bucket, or correct the address.")
+    STORE_DENIED = _config(
+        402, "Access to the storage was denied.", "Grant this user read and write access to the named location."
     )
-    DISK_FULL = ErrorSpec(
-        403, _TRANSIENT, "The disk is full.", "Free some space; the same command continues where it stopped."
+    DISK_FULL = _transient(403, "The disk is full.", "Free some space; the same command continues where it stopped.")
+    STORE_CONTENDED = _transient(
+        404, "Too many writers changed the cube at once.", "Run the command again in a minute."
     )
-    STORE_CONTENDED = ErrorSpec(
-        404, _TRANSIENT, "Too many writers changed the cube at once.", "Run the command again in a minute."
+    ADDRESS_INVALID = _config(
+        405, "The address is neither a folder nor s3://bucket/prefix.", "Give a folder, or s3://bucket/prefix."
     )
-    ADDRESS_INVALID = ErrorSpec(
-        405, _CONFIG, "The address is neither a folder nor s3://bucket/prefix.", "Give a folder, or s3://bucket/prefix."
-    )
-    ADDRESS_OUTSIDE = ErrorSpec(
+    ADDRESS_OUTSIDE = _config(
         406,
-        _CONFIG,
         "The server may not open a file at this address.",
         "Move the file below the cube, or name its folder or s3:// prefix with --data when the server starts.",
     )
-    ADDRESS_MALFORMED = ErrorSpec(
+    ADDRESS_MALFORMED = _config(
         407,
-        _CONFIG,
         "The address of a file is neither an absolute path nor an s3:// address.",
         "Give an absolute path or an s3:// address, without GDAL prefixes, queries or control characters.",
     )
-    OUTPUT_UNWRITABLE = ErrorSpec(
+    OUTPUT_UNWRITABLE = _config(
         411,
-        _CONFIG,
         "An output file or folder cannot be written.",
         "Give a file in an existing folder, or a folder at a path that is not a file.",
     )
-    ENDPOINT_INVALID = ErrorSpec(
+    ENDPOINT_INVALID = _config(
         412,
-        _CONFIG,
         "The address of the object store in the environment is invalid.",
         "Set AWS_ENDPOINT_URL to http:// or https://, a host and optionally a port, or unset it for AWS.",
     )
-    STORE_CONFIG_INVALID = ErrorSpec(
+    STORE_CONFIG_INVALID = _config(
         413,
-        _CONFIG,
         "The object store's configuration in the environment is invalid.",
         "Correct the environment variable (AWS_...) that the message names.",
     )
-    KEY_UNFIT = ErrorSpec(
+    KEY_UNFIT = _input(
         414,
-        _INPUT,
         "An object's key cannot be read.",
         "Copy the named object to a key without empty parts (//), '.' and '..', or give a prefix that excludes it.",
     )
-    PLAN_UNKNOWN = ErrorSpec(
-        500, _INPUT, "There is no such plan.", "Run 'plan' first, and give the plan id that it prints."
+    PLAN_UNKNOWN = _input(500, "There is no such plan.", "Run 'plan' first, and give the plan id that it prints.")
+    SHARD_UNKNOWN = _config(501, "The plan has no such round or shard.", "Use a round and shard printed by 'plan'.")
+    SHARDS_MISSING = _transient(
+        502, "Some shards of the round are not done.", "Run the named shards, then gather again."
     )
-    SHARD_UNKNOWN = ErrorSpec(
-        501, _CONFIG, "The plan has no such round or shard.", "Use a round and shard printed by 'plan'."
-    )
-    SHARDS_MISSING = ErrorSpec(
-        502, _TRANSIENT, "Some shards of the round are not done.", "Run the named shards, then gather again."
-    )
-    WORKER_LOST = ErrorSpec(
+    WORKER_LOST = _transient(
         503,
-        _TRANSIENT,
         "A worker process was killed.",
         "Give it more memory, or use fewer workers; the same command continues where it stopped.",
     )
-    INTERRUPTED = ErrorSpec(
-        504, _TRANSIENT, "The run was interrupted.", "Run the same command again: it does only the missing work."
+    INTERRUPTED = _transient(
+        504, "The run was interrupted.", "Run the same command again: it does only the missing work."
     )
-    PLAN_STALE = ErrorSpec(505, _CONFIG, "The plan was made by another version of acd.", "Plan again.")
-    PLAN_TOO_LARGE = ErrorSpec(
+    PLAN_STALE = _config(505, "The plan was made by another version of acd.", "Plan again.")
+    PLAN_TOO_LARGE = _config(
         506,
-        _CONFIG,
         "The plan is too large for one workflow.",
         "Make smaller shards, or plan a shorter time range or a smaller AOI.",
     )
-    SHARDS_FAILED = ErrorSpec(
+    SHARDS_FAILED = _input(
         507,
-        _INPUT,
         "More shards failed permanently than --quarantine allows.",
         "Fix the cause in the message and run again; only these shards are redone. Or leave them out: --quarantine.",
     )
-    PLAN_OVERTAKEN = ErrorSpec(
+    PLAN_OVERTAKEN = _input(
         508,
-        _INPUT,
         "A newer plan has already published other results for the same images.",
         "Run the job again: it plans the remaining work, and nothing is lost.",
     )
-    RUN_UNKNOWN = ErrorSpec(
+    RUN_UNKNOWN = _input(
         510,
-        _INPUT,
         "The store has no record of this run.",
         "Give the uid of a workflow that ran on this cube, as its stages had it in ACD_RUN_ID.",
     )
-    RETENTION_TOO_SHORT = ErrorSpec(
+    RETENTION_TOO_SHORT = _config(
         520,
-        _CONFIG,
         "The retention is shorter than a job may run.",
         "Give --keep-days 2 or more, or stop all jobs and servers of the cube and add --unsafe-short-retention.",
     )
-    TIDY_UNSURE = ErrorSpec(
+    TIDY_UNSURE = _input(
         521,
-        _INPUT,
         "A document that lists files in use cannot be read, so tidy stopped.",
         "Restore the named document, or recreate its product; no file that it could list was deleted.",
     )
-    WEB_CREDENTIALS = ErrorSpec(
+    WEB_CREDENTIALS = _config(
         531,
-        _CONFIG,
         "The credentials for a web server are invalid or incomplete.",
         "Set ACD_WEB_TOKEN to the token and ACD_WEB_TOKEN_HOST to its host, or correct ~/.netrc.",
     )
-    WEB_ADDRESS = ErrorSpec(
-        532,
-        _CONFIG,
-        "A URL is not valid.",
-        "Give http:// or https://, a host and the path of a file, without user or password.",
+    WEB_ADDRESS = _config(
+        532, "A URL is not valid.", "Give http:// or https://, a host and the path of a file, without user or password."
     )
-    MONITORS_INVALID = ErrorSpec(
+    MONITORS_INVALID = _config(
         540,
-        _CONFIG,
         "Monitors cannot run with their settings and areas.",
         "Correct what the message names in the values of the chart, and install again.",
     )
-    MONITORS_UNCHECKED = ErrorSpec(
+    MONITORS_UNCHECKED = _transient(
         541,
-        _TRANSIENT,
         "Monitors could not be checked, since a server did not respond.",
         "Check the named address, and try again.",
     )
-    WEBHOOK_INVALID = ErrorSpec(
+    WEBHOOK_INVALID = _config(
         600,
-        _CONFIG,
         "The webhook address is invalid.",
         "Give http:// or https:// and a host, without user or password; put a token into ACD_WEBHOOK_AUTHORIZATION.",
     )
-    WEBHOOK_UNREACHABLE = ErrorSpec(
+    WEBHOOK_UNREACHABLE = _transient(
         601,
-        _TRANSIENT,
         "The webhook cannot be reached or is busy.",
         "Check that the receiver is running and reachable from here; the same command posts the same event again.",
     )
-    WEBHOOK_REFUSED = ErrorSpec(
+    WEBHOOK_REFUSED = _config(
         602,
-        _CONFIG,
         "The webhook rejected the event.",
         "Check the address and the value of ACD_WEBHOOK_AUTHORIZATION with the operator of the receiver.",
     )
-    GEOCUBE_UNREACHABLE = ErrorSpec(
+    GEOCUBE_UNREACHABLE = _transient(
         700,
-        _TRANSIENT,
         "The Geocube server does not respond.",
         "Check the address and the network; the same command continues where it stopped.",
     )
-    GEOCUBE_DENIED = ErrorSpec(
-        701,
-        _CONFIG,
-        "The Geocube server rejected the API key.",
-        "Set ACD_GEOCUBE_KEY to a key that the server accepts.",
+    GEOCUBE_DENIED = _config(
+        701, "The Geocube server rejected the API key.", "Set ACD_GEOCUBE_KEY to a key that the server accepts."
     )
-    GEOCUBE_TLS = ErrorSpec(
+    GEOCUBE_TLS = _config(
         702,
-        _CONFIG,
         "The Geocube server and this client do not agree on TLS.",
         "Use geocubes:// for a server with TLS, geocube:// for one without; for a private CA, set ACD_GEOCUBE_CA_FILE.",
     )
-    GEOCUBE_REFUSED = ErrorSpec(
-        703, _CONFIG, "The Geocube server rejected the request.", "Correct what the server's message names."
+    GEOCUBE_REFUSED = _config(
+        703, "The Geocube server rejected the request.", "Correct what the server's message names."
     )
-    GEOCUBE_FAILED = ErrorSpec(
-        704, _INPUT, "The Geocube server failed.", "Check the server's log at the time of the message."
-    )
-    IMAGE_FAILED = ErrorSpec(
+    GEOCUBE_FAILED = _input(704, "The Geocube server failed.", "Check the server's log at the time of the message.")
+    IMAGE_FAILED = _input(
         705,
-        _INPUT,
         "The Geocube server could not read an image.",
         "Restore the named file at the path that the server reads, or exclude the record.",
     )
-    JOB_UNKNOWN = ErrorSpec(706, _CONFIG, "The cube has no such job.", "List the jobs with 'acdtask geocube jobs'.")
-    JOB_CONFLICT = ErrorSpec(707, _CONFIG, "A job with that name already exists.", "Give the job another name.")
-    JOB_STATE = ErrorSpec(
-        708, _CONFIG, "The state of the job does not allow this.", "Check the job's state and log first."
-    )
-    JOB_STUCK = ErrorSpec(
+    JOB_UNKNOWN = _config(706, "The cube has no such job.", "List the jobs with 'acdtask geocube jobs'.")
+    JOB_CONFLICT = _config(707, "A job with that name already exists.", "Give the job another name.")
+    JOB_STATE = _config(708, "The state of the job does not allow this.", "Check the job's state and log first.")
+    JOB_STUCK = _input(
         709,
-        _INPUT,
         "A job of the cube failed and waits for a decision.",
         "Fix the cause of the job's last error, then retry it, or cancel it to release its datasets.",
     )
-    DATASET_LOCKED = ErrorSpec(
-        710,
-        _INPUT,
-        "Another job is working on these datasets.",
-        "Wait for the named job, or cancel it if it failed.",
+    DATASET_LOCKED = _input(
+        710, "Another job is working on these datasets.", "Wait for the named job, or cancel it if it failed."
     )
-    SERVE_FAILED = ErrorSpec(
-        711, _CONFIG, "The server cannot start.", "Choose another port, or correct the file that the message names."
+    SERVE_FAILED = _config(
+        711, "The server cannot start.", "Choose another port, or correct the file that the message names."
     )
-    GRID_TOO_COARSE = ErrorSpec(
+    GRID_TOO_COARSE = _config(
         712,
-        _CONFIG,
         "An image on this grid would need more source pixels than acd can read at once.",
         "Request a finer grid, a smaller area or fewer records.",
     )
-    AREA_TOO_COMPLEX = ErrorSpec(
+    AREA_TOO_COMPLEX = _config(
         713,
-        _CONFIG,
         "An area has more points, crossings or cells than acd can process at once.",
         "Simplify the area so that it does not cross itself, or request it in parts.",
     )
-    JOB_FAILED = ErrorSpec(
-        715,
-        _INPUT,
-        "A job of the cube ended without a result.",
-        "Check the job's log, then start it again under another name.",
+    JOB_FAILED = _input(
+        715, "A job of the cube ended without a result.", "Check the job's log, then start it again under another name."
     )
-    JOB_RUNNING = ErrorSpec(
-        716, _TRANSIENT, "A job of the cube has not finished.", "Follow it again later, or give it more time."
-    )
-    INGESTER_UNREACHABLE = ErrorSpec(
+    JOB_RUNNING = _transient(716, "A job of the cube has not finished.", "Follow it again later, or give it more time.")
+    INGESTER_UNREACHABLE = _transient(
         720,
-        _TRANSIENT,
         "The ingester does not respond.",
         "Check the address and the network; the same command continues where it stopped.",
     )
-    INGESTER_DENIED = ErrorSpec(
-        721, _CONFIG, "The ingester rejected the token.", "Set ACD_INGESTER_TOKEN to the ingester's bearer token."
+    INGESTER_DENIED = _config(
+        721, "The ingester rejected the token.", "Set ACD_INGESTER_TOKEN to the ingester's bearer token."
     )
-    INGESTER_REFUSED = ErrorSpec(
-        722, _CONFIG, "The ingester rejected the request.", "Correct what the ingester's message names."
-    )
-    INGESTER_FAILED = ErrorSpec(
+    INGESTER_REFUSED = _config(722, "The ingester rejected the request.", "Correct what the ingester's message names.")
+    INGESTER_FAILED = _input(
         723,
-        _INPUT,
         "Scenes or tiles of the ingester failed permanently.",
         "Fix the causes in the messages of the named scenes, then run 'acdtask ingester retry'.",
     )
-    INGESTER_WAITING = ErrorSpec(
+    INGESTER_WAITING = _transient(
         724,
-        _TRANSIENT,
         "The ingester has not finished.",
         "Run the same command again later, or give it more time: --wait-minutes of 'acdtask ingest', --minutes of "
         "'acdtask ingester wait'.",
     )
-    BUG = ErrorSpec(
-        900,
-        _BUG,
-        "acd ran into an unexpected condition: a bug.",
-        "Report it with the log; the cube is unchanged.",
-    )
+    BUG = _bug(900, "acd ran into an unexpected condition: a bug.", "Report it with the log; the cube is unchanged.")
 
     @property
     def label(self) -> str:
@@ -745,28 +579,3 @@ class ErrorCode(Enum):
         'ACD-111'
         """
         return f"ACD-{self.value.number}"
-
-
-class AcdError(Exception):
-    """An error that the user can act on.
-
-    Args:
-        code: the kind of error.
-        detail: one sentence that names the file, record or setting at fault.
-        fix: a more specific fix than the default of `code`.
-
-    >>> print(AcdError(ErrorCode.AOI_EMPTY, "koln.json has no polygon"))
-    ACD-111: koln.json has no polygon. Draw at least one polygon with an area.
-    """
-
-    def __init__(self, code: ErrorCode, detail: str, fix: str | None = None) -> None:
-        self.code = code
-        self.detail = detail.rstrip(".")
-        self.fix = fix or code.value.fix
-        super().__init__(code, detail, fix)
-
-    def __str__(self) -> str:
-        return f"{self.code.label}: {self.detail}. {self.fix}"
-
-    def __reduce__(self) -> tuple[type[AcdError], tuple[ErrorCode, str, str]]:
-        return type(self), (self.code, self.detail, self.fix)
