@@ -149,8 +149,8 @@ def settings_from(
     """Make settings; precedence is options, settings file, `defaults`, defaults of the model.
 
     A value of None in `given` means not given. `file` is the settings file, or its values. `defaults` are the values of
-    acd.toml, and `origin` is their name in errors. `shown` gives the name of a field in errors; by default it is that of
-    its option. USAGE if a required setting is missing, SETTING_INVALID if a value is invalid, INPUT_MISSING if the file
+    acd.toml, and `origin` is their name in errors. `shown` gives the name of a field in errors, by default that of its
+    option. USAGE if a required setting is missing, SETTING_INVALID if a value is invalid, INPUT_MISSING if the file
     does not exist, PROJECT_INVALID if one of the defaults is invalid.
     """
     options = {option.field: option for option in options_of(model)}
