@@ -8,7 +8,7 @@ RUN := $(VENV)/.run
 DEV := $(VENV)/.dev
 ALONE := tests/cluster/test_controller.py tests/cluster/test_fan_out.py
 
-.PHONY: demo test test-cluster check docs site workflows image accuracy bench-quick bench-estimates bench-daily model lock clean
+.PHONY: demo test test-cluster check docs site workflows image sbom accuracy bench-quick bench-estimates bench-daily model lock clean
 
 demo: $(RUN) ## simulate a year, monitor ten dates, and write demo/report/index.html
 	$(BIN)/acdtask demo demo
@@ -39,6 +39,9 @@ image: ## build the image acd:VERSION with buildah, podman or docker (options: i
 
 accuracy: $(DEV) ## compare methods on simulated scenes, and write docs/accuracy.md
 	$(BIN)/python -m benchmarks.accuracy
+
+sbom: $(DEV) ## list the image's libraries with their hashes, as CycloneDX, in build/sbom.json
+	$(BIN)/python -m images.sbom
 
 bench-quick: $(DEV) ## compare speed and memory with the tutorial's numpy code
 	$(BIN)/python -m benchmarks.quick

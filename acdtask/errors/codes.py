@@ -484,6 +484,16 @@ class ErrorCode(Enum):
     WEB_ADDRESS = _config(
         532, "A URL is not valid.", "Give http:// or https://, a host and the path of a file, without user or password."
     )
+    MONITORS_INVALID = _config(
+        540,
+        "Monitors cannot run with their settings and areas.",
+        "Correct what the message names in the values of the chart, and install again.",
+    )
+    MONITORS_UNCHECKED = _transient(
+        541,
+        "Monitors could not be checked, since a server did not respond.",
+        "Check the named address, and try again.",
+    )
     WEBHOOK_INVALID = _config(
         600,
         "The webhook address is invalid.",

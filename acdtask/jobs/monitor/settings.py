@@ -44,10 +44,12 @@ class ImageSettings(ImageSelectionSettings):
     transform: Transformation = Field(default="none", description=TRANSFORM)
     low: float | None = Field(
         default=None,
+        allow_inf_nan=False,
         description=f"lower threshold: connected pixels above it extend a patch ({STANDARD.low}); not for robust",
     )
     high: float | None = Field(
         default=None,
+        allow_inf_nan=False,
         description=f"upper threshold: some pixel of a patch must exceed it ({STANDARD.high}); not for robust",
     )
     min_area: int | None = Field(
@@ -75,6 +77,7 @@ class ImageSettings(ImageSelectionSettings):
     min_std: float | None = Field(
         default=None,
         ge=0,
+        allow_inf_nan=False,
         description="minimum std, in the variable's unit (after transform); below it, no z "
         f"({MIN_STD_SHARE} of its range: {MIN_STD_SHARE} of coherence)",
     )
