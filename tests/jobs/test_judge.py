@@ -69,12 +69,17 @@ WORKED = 4
 """An image of the baseline in which a field was worked that is worked again in the new images."""
 
 
+CHANGES = ((12, 9, 11), (30, 28, 5), (40, 6, 4), (22, 44, 9), (45, 40, 6))
+"""First row, first column and side of the changes in the images of test_smooth."""
+
+
 def pixels_of(index: int) -> NDArray[np.float32]:
-    """The images of test_smooth, in which one of the changes has happened before."""
+    """The images of test_smooth with stronger changes, one of which has happened before."""
     image = pixels_of_changes(index)
-    if index == WORKED:
-        place = image[22:31, 44:53]
-        place[place > 0] = np.maximum(place[place > 0] - 0.12, 0.01)
+    places = CHANGES if index >= REFERENCE else CHANGES[3:4] if index == WORKED else ()
+    for row, column, side in places:
+        place = image[row : row + side, column : column + side]
+        place[place > 0] = np.maximum(place[place > 0] - (0.36 if index == WORKED else 0.24), 0.01)
     return image
 
 
