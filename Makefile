@@ -8,7 +8,7 @@ RUN := $(VENV)/.run
 DEV := $(VENV)/.dev
 ALONE := tests/cluster/test_controller.py tests/cluster/test_fan_out.py
 
-.PHONY: demo test test-cluster check docs site workflows image bench-quick bench-estimates bench-daily lock clean
+.PHONY: demo test test-cluster check docs site workflows image sbom accuracy bench-quick bench-estimates bench-daily model lock clean
 
 demo: $(RUN) ## simulate a year, monitor ten dates, and write demo/report/index.html
 	$(BIN)/acdtask demo demo
@@ -37,6 +37,12 @@ workflows: $(DEV) ## render the WorkflowTemplates into the chart
 image: ## build the image acd:VERSION with buildah, podman or docker (options: images/build)
 	@images/build
 
+accuracy: $(DEV) ## compare methods on simulated scenes, and write docs/accuracy.md
+	$(BIN)/python -m benchmarks.accuracy
+
+sbom: $(DEV) ## list the image's libraries with their hashes, as CycloneDX, in build/sbom.json
+	$(BIN)/python -m images.sbom
+
 bench-quick: $(DEV) ## compare speed and memory with the tutorial's numpy code
 	$(BIN)/python -m benchmarks.quick
 
@@ -45,6 +51,9 @@ bench-estimates: $(DEV) ## check the estimates of plans against the demo, within
 
 bench-daily: $(DEV) ## measure whether daily runs get slower or larger over DAYS days
 	$(BIN)/python -m benchmarks.daily $(or $(DAYS),120)
+
+model: $(DEV) ## fit the models that judge candidates, on simulated scenes (ARGS=--check or ARGS=--judge: see benchmarks/model.py)
+	$(BIN)/python -m benchmarks.model $(ARGS)
 
 lock: $(DEV) ## update the locked requirements
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra build --extra docs --extra dev pyproject.toml -o requirements/dev.txt

@@ -22,7 +22,7 @@ import re
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 
 __all__ = [
     "FORMS",
@@ -47,6 +47,22 @@ _TIME = re.compile(
     r" ?(?P<zone>Z|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?)?",
     re.ASCII,
 )
+
+
+def _pattern(*, month: bool) -> str:
+    """A pattern of dates and times as text, for schemas; `month` allows a month too. Years are 1000 to 2999.
+
+    It is short, since messages quote it, so it allows some days and times that do not exist, such as 31 June.
+
+    >>> all(re.fullmatch(_pattern(month=False), text) for text in ("2020-02-29", "20200229T05:26Z"))
+    True
+    >>> any(re.fullmatch(_pattern(month=False), text) for text in ("2020-13-45", "soon", "2021", "2021-02"))
+    False
+    """
+    months, days = "(0[1-9]|1[0-2])", "(0[1-9]|[12][0-9]|3[01])"
+    parts = f"-{months}-{days}|{months}{days}"
+    day = f"[12][0-9]{{3}}({parts})([Tt ][0-9:.,]+ ?([Zz]|[-+][0-9:]+)?)?"
+    return f"^({day}|[12][0-9]{{3}}-{months})$" if month else f"^{day}$"
 
 
 def parse_moment(value: object) -> datetime:
@@ -116,10 +132,14 @@ def period_prefix(text: str) -> str:
     return parse_day(text).isoformat()[:length]
 
 
-Moment = Annotated[datetime, BeforeValidator(parse_moment)]
+Moment = Annotated[
+    datetime, BeforeValidator(parse_moment), WithJsonSchema({"type": "string", "pattern": _pattern(month=True)})
+]
 """Type of a setting that is a moment, or the start of a range."""
 
-LastMoment = Annotated[datetime, BeforeValidator(parse_last_moment)]
+LastMoment = Annotated[
+    datetime, BeforeValidator(parse_last_moment), WithJsonSchema({"type": "string", "pattern": _pattern(month=False)})
+]
 """Type of a setting that is the end of a range."""
 
 Day = Annotated[date, BeforeValidator(parse_day)]

@@ -39,6 +39,7 @@ SOURCES = (
     "workflows/*.py",
     "tests/test_imports.py",
     "helm/acd/values.yaml",
+    "helm/acd/examples/*.yaml",
 )
 """Files on the site, and files that its pages link to."""
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from hera.workflows import Parameter
 
-from acdtask.cli.options import SettingOption, options_of
+from acdtask.cli.options import SettingOption
+from acdtask.cli.parameters import ALIASES, SHARED, Bound, bound_to
 from acdtask.cli.small_work import MEMORY_DEFAULT, SECONDS_DEFAULT
-from acdtask.jobs.contract import Settings
 from acdtask.maintenance.tidy.retention import Retention
 from workflows.retries import HERE_MEMORY, MEMORY
 
 __all__ = [
+    "ALIASES",
     "AOI",
     "AOI_FILE",
     "HERE_SECONDS",
     "QUARANTINE",
+    "SHARED",
     "WEBHOOK",
     "Bound",
     "bound_to",
@@ -35,21 +35,6 @@ AOI_FILE = f"{AOI_FOLDER}/aoi.json"
 WEBHOOK = "webhook"
 HERE_SECONDS = "here-seconds"
 
-SHARED = frozenset({"aoi", "layout", "variable", "instance", "profile", "resampling", "pod_start"})
-"""Settings with the same meaning in every job: one parameter for all jobs of a workflow."""
-
-ALIASES = {
-    ("ingest", "make_layout"): ("consolidate", "layout"),
-    ("monitor", "baseline_name"): ("baseline", "name"),
-    ("report", "name"): ("monitor", "name"),
-    **{
-        (job, field): ("baseline", field)
-        for job in ("consolidate", "monitor")
-        for field in ("tags", "track", "pair_days", "mixed")
-    },
-}
-"""Settings of a chain that must equal a setting of another job; they share its parameter."""
-
 REQUIRED_DEFAULTS = {"aoi": "default", "layout": "default"}
 """Defaults of required settings, since Argo CD can start a template without parameters."""
 
@@ -58,23 +43,6 @@ POD_START_SECONDS = "10"
 """Seconds between the end of a pod and the start of work in the next, measured on a single-machine cluster."""
 
 AOI_DESCRIPTION = "Name of the AOI; its file is the key aoi.json of the ConfigMap acd-aoi-<name>"
-
-
-@dataclass(frozen=True)
-class Bound:
-    """A setting of a job and the workflow parameter that fills it."""
-
-    job: str
-    option: SettingOption
-    parameter: str
-
-
-def bound_to(job: str, settings: type[Settings], *, alone: bool) -> list[Bound]:
-    """Assign a parameter to each setting, with the job's name as prefix if the workflow has several jobs.
-
-    `alone` says whether the workflow has only this job.
-    """
-    return [Bound(job, option, _name(job, option.field, alone=alone)) for option in options_of(settings)]
 
 
 def parameter_of(bounds: list[Bound]) -> Parameter:
@@ -132,13 +100,6 @@ def webhook_parameter() -> Parameter:
     """The webhook for the end of the workflow; not a setting of a job."""
     description = "http:// or https:// address that gets a CloudEvent when the workflow ends; empty: none is sent"
     return Parameter(name=WEBHOOK, value="", description=description)
-
-
-def _name(job: str, field: str, *, alone: bool) -> str:
-    if not alone and (job, field) in ALIASES:
-        job, field = ALIASES[job, field]
-    name = field if alone or field in SHARED else f"{job}_{field}"
-    return name.replace("_", "-")
 
 
 def _description(bounds: list[Bound]) -> str:

@@ -21,7 +21,7 @@ from acdtask.change.packing import pack_rows, unpack_rows
 from acdtask.change.polygons import Outline, join_all, trace
 from acdtask.change.seams import BLOB
 from acdtask.change.steps.registry import steps_of
-from acdtask.change.thresholds import Detection
+from acdtask.change.thresholds import Detection, Direction
 from acdtask.change.zscore import Quality, ZScore
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.grid import Grid
@@ -58,7 +58,10 @@ class Change:
 
     @property
     def z(self) -> NDArray[np.float32]:
-        """Standard deviations by which coherence is below its mean, shape (y, x); NaN where not judged."""
+        """Standard deviations by which coherence is below its mean (above it, if only rises count), shape (y, x).
+
+        NaN where not judged.
+        """
         return self.detected.score.z
 
     @property
@@ -82,8 +85,8 @@ class Change:
 
     @property
     def highest_z(self) -> float:
-        """The highest z of all pixels, in a patch or not."""
-        return float(np.nanmax(self.z))
+        """The highest z of all pixels, in a patch or not; the highest absolute value if both directions count."""
+        return float(np.nanmax(np.abs(self.z) if self.detection.direction == "both" else self.z))
 
     @cached_property
     def patches(self) -> PatchTable:
@@ -139,6 +142,7 @@ def monitor(
     min_std: float = 0.005,
     centred: bool = True,
     smooth: float = 0.0,
+    direction: Direction = "drop",
 ) -> Change:
     """Compare a new image with a baseline.
 
@@ -159,6 +163,7 @@ def monitor(
             so that rain triggers no alarm.
         smooth: standard deviation, in pixels, of a Gaussian that smooths z before thresholding, such as 1.2; 0 for no
             smoothing.
+        direction: which changes are abnormal: "drop", "rise" or "both".
 
     Raises:
         AcdError: PIXELS_DIFFER, IMAGE_UNJUDGED, SETTING_INVALID, INPUT_OUT_OF_RANGE, INPUT_NOT_FINITE.
@@ -181,6 +186,7 @@ def monitor(
         min_count=min_count,
         min_std=round(min_std / stored.scale, 9),  # in stored units; 0.005 is exactly 5 steps of 0.001
         zero_is_nodata=baseline.zero_is_nodata,
+        direction=direction,
         steps=steps_of({"centred": centred, "smooth": smooth}),
     )
     detected = detect.detect_against(

@@ -82,6 +82,8 @@ def score_tile(
     """
     image, nodata = settings.without_zeros(image, nodata)
     score = z_score(image, mean, std, count, nodata=nodata, min_count=settings.min_count, min_std=settings.min_std)
+    if settings.direction == "rise":
+        score = ZScore(-score.z, score.quality)
     if inside is None:
         return score
     z = np.where(inside, score.z, np.float32(np.nan))
@@ -95,6 +97,7 @@ def scene_of(
     *,
     nodata: float | None,
     inside: NDArray[np.bool_] | None = None,
+    origin: tuple[int, int] = (0, 0),
 ) -> tuple[Scene, ZScore]:
     """Score an image against its baseline; no step is applied yet.
 
@@ -104,9 +107,10 @@ def scene_of(
         settings: thresholds and rules.
         nodata: the variable's nodata, or None.
         inside: same shape, True where pixels may be judged; None means everywhere.
+        origin: global (row, column) of the first pixel.
     """
     score = score_tile(image, baseline.mean, baseline.std, baseline.count, settings, nodata=nodata, inside=inside)
-    return Scene.of(baseline, image, score.z), score
+    return Scene.of(baseline, image, score.z, origin), score
 
 
 def halo_before(steps: Sequence[Step], turn: int) -> int:
@@ -168,10 +172,16 @@ def detect_change(
         wholes: what the measuring steps concluded about the whole image.
     """
     halo = halo_of(settings.steps)
-    scene, score = scene_of(image, baseline, settings, nodata=nodata, inside=inside)
+    around = origin[0] - halo, origin[1] - halo
+    scene, score = scene_of(image, baseline, settings, nodata=nodata, inside=inside, origin=around)
     scene = apply_steps(scene, settings.steps, wholes).without_margin(halo)
     fragments = find_fragments(
-        scene.evidence(), low=settings.low, high=settings.high, min_area=settings.min_area, origin=origin
+        scene.evidence(),
+        low=settings.low,
+        high=settings.high,
+        min_area=settings.min_area,
+        origin=origin,
+        both=settings.direction == "both",
     )
     cut = slice(halo, -halo or None)
     return TileChange(ZScore(scene.z, score.quality[cut, cut]), fragments)
@@ -232,6 +242,7 @@ def detect_against(
     nodata: float | None,
     valid_range: tuple[float, float] = (0, 1000),
     inside: NDArray[np.bool_] | None = None,
+    origin: tuple[int, int] = (0, 0),
 ) -> ImageChange:
     """Find the change in a whole image against the moments of earlier images.
 
@@ -242,17 +253,19 @@ def detect_against(
         nodata: the stored value that means no data, or None.
         valid_range: minimum and maximum valid stored value; centring divides it into bins.
         inside: same shape, True in the area of interest; None means everywhere.
+        origin: global (row, column) of the first pixel, in which the result counts.
     """
     halo = halo_of(settings.steps)
+    around = origin[0] - halo, origin[1] - halo
     image, within = np.pad(image, halo), np.pad(np.ones(image.shape, np.bool_) if inside is None else inside, halo)
     mean, std, count = moments.mean(), moments.standard_deviation(), moments.count
     baseline = BaselineArrays(np.pad(mean, halo), np.pad(std, halo), np.pad(count, halo), valid_range)
     wholes: list[Whole] = []
     for step in measuring(settings.steps):
-        scene, _ = scene_of(image, baseline, settings, nodata=nodata, inside=within)
+        scene, _ = scene_of(image, baseline, settings, nodata=nodata, inside=within, origin=around)
         margin = halo - halo_before(settings.steps, len(wholes))
         wholes.append(step.conclude(measure(scene.without_margin(margin), settings.steps, wholes)))
-    tile = detect_change(image, baseline, settings, nodata=nodata, origin=(0, 0), inside=within, wholes=wholes)
+    tile = detect_change(image, baseline, settings, nodata=nodata, origin=origin, inside=within, wholes=wholes)
     joined = join_fragments([tile.fragments.table])
     blob_ids = joined.blob_ids[0][tile.fragments.labels]
-    return ImageChange(tile.score, blob_ids, joined.blobs, join_all(trace(blob_ids, (0, 0))))
+    return ImageChange(tile.score, blob_ids, joined.blobs, join_all(trace(blob_ids, origin)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,9 @@ class Evidence:
     Attributes:
         extent: a patch consists of connected pixels where this exceeds the lower threshold; NaN never does.
         seed: in each 4-connected part of a patch, this exceeds the upper threshold at some pixel.
-        z: drop below the baseline mean, in standard deviations. Pixels where it is NaN belong to no patch.
-        drop: the same drop in stored units, float64.
+        z: change in standard deviations, positive where it is abnormal in the method's direction; if the method looks
+            both ways, positive for a drop below the baseline mean. Pixels where it is NaN belong to no patch.
+        drop: drop below the baseline mean in stored units, float64; negative for a rise.
         count: images of the baseline.
 
     Raises:
@@ -40,6 +41,21 @@ class Evidence:
     def is_plain(self) -> bool:
         """Whether both thresholds apply to z itself."""
         return self.extent is self.z and self.seed is self.z
+
+    def magnitudes(self) -> tuple[Evidence, NDArray[np.bool_]]:
+        """The evidence with rises turned into drops, and where it was turned: where extent is negative.
+
+        >>> z = np.array([[2.5, -4.0]], np.float32)
+        >>> evidence, rises = Evidence.of_scores(z, z, z, z).magnitudes()
+        >>> evidence.z, evidence.is_plain, rises
+        (array([[2.5, 4. ]], dtype=float32), True, array([[False,  True]]))
+        """
+        rises = self.extent < 0
+        fields = (self.extent, self.seed, self.z)
+        turned = {id(field): np.where(rises, -field, field) for field in fields}  # keeps `extent is z`, see is_plain
+        extent, seed, z = (turned[id(field)] for field in fields)
+        drop = np.where(rises, -self.drop, self.drop)
+        return replace(self, extent=extent, seed=seed, z=z, drop=drop), rises
 
     @classmethod
     def of_scores(

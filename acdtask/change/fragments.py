@@ -16,7 +16,17 @@ from acdtask.change.components import components
 from acdtask.change.evidence import Evidence
 from acdtask.change.near_misses import NO_SCORE, Near
 
-__all__ = ["BORDER_PIXEL", "FIXED", "FRAGMENT", "MEASURES", "Z_LIMIT", "FragmentTable", "Fragments", "find_fragments"]
+__all__ = [
+    "BORDER_PIXEL",
+    "EVIDENCE",
+    "FIXED",
+    "FRAGMENT",
+    "MEASURES",
+    "Z_LIMIT",
+    "FragmentTable",
+    "Fragments",
+    "find_fragments",
+]
 
 FIXED = 1000
 """Fixed point: integers count thousandths of a unit (of z, or of a stored number)."""
@@ -46,8 +56,12 @@ count_sum: number of baseline images. first_row, first_column: the first pixel i
 the bounding box, inclusive. Rows and columns are global.
 """
 
-FRAGMENT = np.dtype([*MEASURES.descr, ("has_high", "?"), ("seed_max", "<i8")])
-"""A fragment: its measures, whether seed > high at any of its pixels, and its highest seed in fixed point.
+EVIDENCE = np.dtype([("seed_max", "<i8"), ("extent_sum", "<i8")])
+"""The highest seed of a set of pixels, and the sum of their extent, in fixed point."""
+
+FRAGMENT = np.dtype([*MEASURES.descr, *EVIDENCE.descr, ("has_high", "?"), ("rises", "?")])
+"""A fragment: its measures, its evidence, whether seed > high at any of its pixels, and whether it is a rise found
+beside drops; z, seed, extent and drop of a rise count with the opposite sign, as if it were a drop.
 
 Row k has label k + 1.
 """
@@ -128,7 +142,9 @@ class _Pixels:
         return largest
 
 
-def find_fragments(evidence: Evidence, *, low: float, high: float, min_area: int, origin: tuple[int, int]) -> Fragments:
+def find_fragments(
+    evidence: Evidence, *, low: float, high: float, min_area: int, origin: tuple[int, int], both: bool = False
+) -> Fragments:
     """Find the fragments of a tile that may be part of a patch.
 
     Where extent and seed are z, joining the fragments of all tiles (`acdtask.change.seams`) gives the same as
@@ -143,7 +159,10 @@ def find_fragments(evidence: Evidence, *, low: float, high: float, min_area: int
         high: upper threshold; a fragment, joined over all tiles, is kept if seed exceeds it at one of its pixels.
         min_area: a patch has more pixels than this.
         origin: global (row, column) of the tile's first pixel; may be negative.
+        both: whether rises (extent < -low, seed < -high) are found too. A fragment is a drop or a rise: pixels of
+            opposite sign never belong to the same fragment, nor do fragments of opposite sign to the same group.
     """
+    evidence, rises = evidence.magnitudes() if both else (evidence, None)
     shape, z, seed = evidence.z.shape, evidence.z.reshape(-1), evidence.seed.reshape(-1)
     # Thresholds as doubles, as skimage compares: in single precision 1.7 is not below float32(1.7).
     low, high = np.float64(min(low, high)), np.float64(high)
@@ -152,7 +171,7 @@ def find_fragments(evidence: Evidence, *, low: float, high: float, min_area: int
     above = evidence.extent > low
     if not evidence.is_plain:
         above &= ~np.isnan(evidence.z)
-    all_labels, number = ndimage.label(above)
+    all_labels, number = _label(above, rises)
     # Lists of the pixels above low, mostly a few per cent of a tile, are far quicker than passes over whole images.
     index = np.flatnonzero(above)
     pixels = _Pixels(index, all_labels.reshape(-1)[index] - 1, number)
@@ -161,7 +180,8 @@ def find_fragments(evidence: Evidence, *, low: float, high: float, min_area: int
     pixels = pixels.only(pixels.any(_on_border(index, shape)) | pixels.any(seed[index] > high))
     # Only now the groups: a fragment that hysteresis removes must not connect two others at its corners.
     labels = _labels_image(pixels, shape)
-    kept, dropped_px = _undecided_or_large(pixels, _diagonal_pairs(pixels, labels), shape, min_area)
+    diagonals = _of_one_sign(_diagonal_pairs(pixels, labels), _rising(pixels, rises))
+    kept, dropped_px = _undecided_or_large(pixels, diagonals, shape, min_area)
     pixels = pixels.only(kept)
     labels = _labels_image(pixels, shape)
 
@@ -170,6 +190,9 @@ def find_fragments(evidence: Evidence, *, low: float, high: float, min_area: int
     fragments["area"] = np.bincount(pixels.label, minlength=pixels.number)
     fragments["has_high"] = pixels.any(seeds > high)
     fragments["seed_max"] = pixels.max(_fixed_scores(seeds))
+    extent = scores if evidence.is_plain else _fixed_scores(evidence.extent.reshape(-1)[pixels.index])
+    fragments["extent_sum"] = pixels.sum(extent)
+    fragments["rises"] = _rising(pixels, rises)
     fragments["z_max"] = pixels.max(scores)
     fragments["z_sum"] = pixels.sum(scores)
     fragments["drop_sum"] = pixels.sum(_fixed(evidence.drop.reshape(-1)[pixels.index]))
@@ -180,10 +203,34 @@ def find_fragments(evidence: Evidence, *, low: float, high: float, min_area: int
         shape=(shape[0], shape[1]),
         min_area=min_area,
         fragments=fragments,
-        diagonals=_diagonal_pairs(pixels, labels) + np.int32(1),
+        diagonals=_of_one_sign(_diagonal_pairs(pixels, labels), fragments["rises"]) + np.int32(1),
         border=_border_pixels(pixels, shape, origin),
     )
     return Fragments(labels, table, near + Near(group_px=dropped_px))
+
+
+def _label(above: NDArray[np.bool_], rises: NDArray[np.bool_] | None) -> tuple[NDArray[np.int32], int]:
+    """Number the 4-connected components of a mask; with `rises`, those of its drops, then those of its rises."""
+    if rises is None:
+        labels, number = ndimage.label(above)
+        return labels, number
+    labels, drops = ndimage.label(above & ~rises)
+    of_rises, number = ndimage.label(above & rises)
+    labels[of_rises > 0] = of_rises[of_rises > 0] + drops
+    return labels, drops + number
+
+
+def _rising(pixels: _Pixels, rises: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+    """Whether each fragment is a rise."""
+    if rises is None:
+        return np.zeros(pixels.number, np.bool_)
+    return pixels.any(rises.reshape(-1)[pixels.index])
+
+
+def _of_one_sign(pairs: NDArray[np.int32], rising: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """The pairs of fragments, numbered from 0, that are both drops or both rises."""
+    same: NDArray[np.int32] = pairs[rising[pairs[:, 0]] == rising[pairs[:, 1]]]
+    return same
 
 
 def _near(evidence: Evidence, pixels: _Pixels, high: np.float64, min_area: int) -> Near:

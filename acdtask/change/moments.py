@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["MAX_COUNT", "Moments", "stored_nodata"]
+__all__ = ["CLIP_ROUNDS", "MAX_COUNT", "Moments", "stored_nodata"]
 
 Image: TypeAlias = NDArray[Any]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -22,6 +22,9 @@ MAX_COUNT = 65535
 16-bit values differ by at most 65535, so their variance is at most (65535/2)**2. With n <= 65535 images,
 n*Q - S*S is n*n times the variance, which stays below 2**62.
 """
+
+CLIP_ROUNDS = 2
+"""Number of rounds in which unusually low values are left out."""
 
 _BLOCK_PIXELS = 32768
 _UINT32_MAX = 2**32 - 1
@@ -163,6 +166,55 @@ class Moments:
                 np.not_equal(stack[index, rows], missing, out=out)
 
         return cls._sum(stack, compare)
+
+    @classmethod
+    def clipped(cls, stack: Image, nodata: float | None, clip: float) -> tuple[Moments, NDArray[np.int32]]:
+        """Moments of a stack without values that are unusually low for their pixel.
+
+        A year of images contains changes itself, above all farm work and floods. They lower the mean and widen the
+        standard deviation, so that the next change looks usual. In each of CLIP_ROUNDS rounds, values below
+
+            mean - clip * std
+
+        of what is left are taken out of the exact moments; low values only, since unusually high coherence hides no
+        change. (On such rules: P. J. Huber and E. M. Ronchetti, "Robust statistics", 2nd ed., Wiley 2009, section 1.2.)
+        The limit rises from round to round, so the result is the moments of all values that reach the last one.
+
+        Args:
+            stack: shape (images, height, width), integers of 8 or 16 bits.
+            nodata: the stored value that means no data, or None.
+            clip: standard deviations below the mean; 0 leaves nothing out.
+
+        Returns:
+            The moments, and the number of values left out of each pixel.
+
+        Raises:
+            AcdError: INPUT_BANDS for any other type.
+
+        >>> stack = np.array([700, 710, 690, 705, 695, 702, 698, 699, 701, 250], np.int16).reshape(10, 1, 1)
+        >>> moments, left_out = Moments.clipped(stack, -1, 2.5)
+        >>> moments.mean(), left_out
+        (array([[700.]], dtype=float32), array([[1]], dtype=int32))
+        """
+        every = moments = cls.of_images(stack, nodata)
+        if not clip or not stack.size:
+            return moments, np.zeros(moments.count.shape, np.int32)
+        missing = stored_nodata(nodata, stack.dtype)
+        valid = np.ones(stack.shape, np.bool_) if missing is None else stack != missing
+        for _ in range(CLIP_ROUNDS):
+            low = stack < moments._limit(clip, stack.dtype)
+            low &= valid
+            moments = every - cls.of(stack, low)
+        return moments, every.count - moments.count
+
+    def _limit(self, clip: float, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """The lowest integer that is not clipped, for each pixel."""
+        count = np.maximum(self.count, 1).astype(np.float64)
+        spread = self.count * self.total_of_squares - self.total * self.total
+        limit = np.ceil((self.total - clip * np.sqrt(spread.astype(np.float64))) / count)
+        bounds = np.iinfo(dtype)
+        clipped: NDArray[Any] = np.clip(limit, bounds.min, bounds.max).astype(dtype)
+        return clipped
 
     @classmethod
     def _sum(cls, stack: Image, find_valid: Callable[[int, slice, Mask], None]) -> Moments:

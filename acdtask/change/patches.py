@@ -59,7 +59,7 @@ def patch_table(
 
     >>> from shapely import box
     >>> from acdtask.change.seams import BLOB
-    >>> blobs = np.array([(1, 4, 4200, 14000, 1234000, 238, -7, 12, -7, 12, -6, 13)], BLOB)
+    >>> blobs = np.array([(1, 4, 4200, 14000, 1234000, 238, -7, 12, -7, 12, -6, 13, 4200, 14000)], BLOB)
     >>> (patch,) = patch_table(blobs, {1: box(7, 50, 7.001, 50.001)}, aoi="koln", image="20210107", scale=0.001)
     >>> patch.id, round(patch.area_m2), patch.z_max, patch.z_mean, patch.drop_mean, patch.baseline_count
     ('koln_20210107_r-7_c12', 7975, 4.2, 3.5, 0.3085, 60)

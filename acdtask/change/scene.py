@@ -55,6 +55,10 @@ class Scene:
         z: NaN outside the area of interest, where there is no data, and in quarantined tiles. Steps that look at
             neighbours treat such pixels as missing, so results do not depend on the tiling.
         extent, seed: the fields that thresholds apply to (`Evidence`); z until a step replaces them.
+        deviation: drop below the value expected on this date, in units of `spread`; z until a step corrects z for the
+            distribution of the image's scores.
+        spread: standard deviation of a pixel on this date, in stored units; the baseline's until a step scales it.
+        origin: global (row, column) of the first pixel.
     """
 
     baseline: BaselineArrays
@@ -62,25 +66,32 @@ class Scene:
     z: NDArray[np.float32]
     extent: NDArray[np.float32]
     seed: NDArray[np.float32]
+    deviation: NDArray[np.float32]
+    spread: NDArray[np.float32]
+    origin: tuple[int, int] = (0, 0)
 
     @classmethod
-    def of(cls, baseline: BaselineArrays, image: NDArray[Any], z: NDArray[np.float32]) -> Scene:
+    def of(
+        cls, baseline: BaselineArrays, image: NDArray[Any], z: NDArray[np.float32], origin: tuple[int, int] = (0, 0)
+    ) -> Scene:
         """A scene before any step."""
-        return cls(baseline, image, z, z, z)
+        return cls(baseline, image, z, z, z, z, baseline.std, origin)
 
     def with_z(self, z: NDArray[np.float32]) -> Scene:
         """The scene with new scores, to which the thresholds apply."""
-        return replace(self, z=z, extent=z, seed=z)
+        return replace(self, z=z, extent=z, seed=z, deviation=z)
 
     def without_margin(self, margin: int) -> Scene:
         """Crop `margin` pixels on each side."""
         if not margin:
             return self
         cut = (slice(margin, -margin),) * 2
-        fields = (self.z, self.extent, self.seed)
+        fields = (self.z, self.extent, self.seed, self.deviation, self.spread)
         cropped = {id(field): field[cut] for field in fields}  # keeps `extent is z`, see Evidence.is_plain
-        z, extent, seed = (cropped[id(field)] for field in fields)
-        return Scene(self.baseline.without_margin(margin), self.image[cut], z, extent, seed)
+        z, extent, seed, deviation, spread = (cropped[id(field)] for field in fields)
+        origin = self.origin[0] + margin, self.origin[1] + margin
+        baseline = self.baseline.without_margin(margin)
+        return Scene(baseline, self.image[cut], z, extent, seed, deviation, spread, origin)
 
     def evidence(self) -> Evidence:
         """The evidence after all steps."""

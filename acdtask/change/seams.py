@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from acdtask.change.components import components
-from acdtask.change.fragments import MEASURES, FragmentTable
+from acdtask.change.fragments import EVIDENCE, MEASURES, FragmentTable
 from acdtask.change.near_misses import NO_SCORE, Near
 
-__all__ = ["BLOB", "JoinedBlobs", "join_fragments", "join_near"]
+__all__ = ["BLOB", "JoinedBlobs", "join_fragments", "join_near", "neighbours_within"]
 
-BLOB = np.dtype([("id", "<i4"), *MEASURES.descr])
-"""A blob: its id, from 1 in raster order of the first pixel, and its measures."""
+BLOB = np.dtype([("id", "<i4"), *MEASURES.descr, *EVIDENCE.descr])
+"""A blob: its id, from 1 in raster order of the first pixel, its measures and its evidence.
+
+z_max, z_sum and drop_sum of a rise that was found beside drops are negative; z_max is then its lowest z."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +41,8 @@ class JoinedBlobs:
 def join_fragments(tables: Sequence[FragmentTable]) -> JoinedBlobs:
     """Join the fragments of tiles, then apply hysteresis and min_area.
 
-    Fragments of neighbouring tiles that share a pixel edge become one region (4 neighbours). Regions that never exceed
+    Fragments of neighbouring tiles that share a pixel edge become one region (4 neighbours), unless one is a drop and
+    the other a rise. Regions that never exceed
     `high` are dropped. The others form blobs where they touch, corners included (8 neighbours). Blobs of more than
     min_area pixels are kept.
 
@@ -104,7 +108,7 @@ class _Groups:
 
 def _groups(tables: Sequence[FragmentTable], fragments: NDArray[np.void], starts: NDArray[np.int64]) -> _Groups:
     total = len(fragments)
-    edges, corners = _touching(tables, starts)
+    edges, corners = (_of_one_sign(pairs, fragments) for pairs in _touching(tables, starts))
     # Hysteresis comes before corners, as in find_fragments. Example: S and T exceed `high`, b does not, | is a seam.
     #   S . | . .    b is one region across the seam, and touches S and T at corners. It has no seed, so it goes, and S
     #   . b | b .    and T are two blobs. Joining corners first would make one blob of all three.
@@ -157,6 +161,12 @@ def _touching(
     )
 
 
+def _of_one_sign(pairs: NDArray[np.int64], fragments: NDArray[np.void]) -> NDArray[np.int64]:
+    """The pairs of fragments that are both drops or both rises: a rise beside a drop is another change."""
+    same: NDArray[np.int64] = pairs[fragments["rises"][pairs[:, 0]] == fragments["rises"][pairs[:, 1]]]
+    return same
+
+
 def _number(
     fragments: NDArray[np.void], blob: NDArray[np.int64], kept: NDArray[np.int64], starts: NDArray[np.int64]
 ) -> JoinedBlobs:
@@ -172,14 +182,18 @@ def _number(
 
     blobs = np.zeros(len(first), BLOB)
     blobs["id"] = np.arange(1, len(first) + 1)
-    for name in ("area", "z_sum", "drop_sum", "count_sum"):
+    for name in ("area", "z_sum", "drop_sum", "count_sum", "extent_sum"):
         np.add.at(blobs[name], index, part[name])
     for name, start in (("min_row", np.iinfo(np.int64).max), ("min_column", np.iinfo(np.int64).max)):
         blobs[name] = start
         np.minimum.at(blobs[name], index, part[name])
-    for name in ("z_max", "max_row", "max_column"):
+    for name in ("z_max", "max_row", "max_column", "seed_max"):
         blobs[name] = np.iinfo(np.int64).min
         np.maximum.at(blobs[name], index, part[name])
+    rises = np.zeros(len(first), np.bool_)
+    rises[index] = part["rises"]
+    for name in ("z_max", "z_sum", "drop_sum"):
+        blobs[name][rises] *= -1
     first.sort()
     blobs["first_row"], blobs["first_column"] = part["first_row"][first], part["first_column"][first]
 
@@ -189,3 +203,47 @@ def _number(
     tile = np.searchsorted(starts, kept, side="right") - 1
     spans = np.unique(np.stack([index, tile], axis=1), axis=0)[:, 0]
     return JoinedBlobs(blobs, np.bincount(spans, minlength=len(first)).astype(np.int32), blob_ids)
+
+
+def neighbours_within(
+    tables: Sequence[FragmentTable], blob_ids: Sequence[NDArray[np.int32]], reach: int
+) -> list[list[int]]:
+    """For each tile, the numbers of the other tiles that may have a blob within `reach` pixels of it, ascending.
+
+    Bounding boxes of fragments decide, so some of these tiles may have no blob that near.
+
+    Args:
+        tables: one per tile, in any order.
+        blob_ids: `JoinedBlobs.blob_ids` of the tables.
+        reach: in pixels, along rows and columns.
+    """
+    height, width = (max((table.shape[axis] for table in tables), default=1) for axis in (0, 1))
+    squares: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for number, table in enumerate(tables):
+        for square in _squares(_box(table), height, width):
+            squares[square].append(number)
+    near: list[set[int]] = [set() for _ in tables]
+    for number, (table, ids) in enumerate(zip(tables, blob_ids, strict=True)):
+        parts = table.fragments[ids[1:] > 0]
+        boxes = np.stack([parts[name] for name in ("min_row", "min_column", "max_row", "max_column")], axis=1)
+        boxes += np.array([-reach, -reach, reach, reach])
+        own = _box(table)
+        # Most fragments are far from the edges of their tile.
+        outside = (boxes[:, :2] < own[:2]).any(axis=1) | (boxes[:, 2:] > own[2:]).any(axis=1)
+        for box in boxes[outside].tolist():
+            for other in {tile for square in _squares(box, height, width) for tile in squares[square]}:
+                first_row, first_column, last_row, last_column = _box(tables[other])
+                if box[0] <= last_row and box[2] >= first_row and box[1] <= last_column and box[3] >= first_column:
+                    near[other].add(number)
+    return [sorted(others - {number}) for number, others in enumerate(near)]
+
+
+def _box(table: FragmentTable) -> list[int]:
+    """First row, first column, last row and last column of a tile."""
+    (row, column), (height, width) = table.origin, table.shape
+    return [row, column, row + height - 1, column + width - 1]
+
+
+def _squares(box: Sequence[int], height: int, width: int) -> Iterator[tuple[int, int]]:
+    """The squares of a grid of this size that a box overlaps, so that few tiles need a closer look."""
+    return product(range(box[0] // height, box[2] // height + 1), range(box[1] // width, box[3] // width + 1))

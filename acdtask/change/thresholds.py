@@ -1,22 +1,29 @@
-"""The thresholds, rules and steps of a method. The methods that have names are in `acdtask.change.methods`."""
+"""Thresholds, rules, steps and judgement of a method. The methods that have names are in `acdtask.change.methods`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from acdtask.change.judgement.judging import Judging
 from acdtask.change.moments import stored_nodata
 from acdtask.change.steps.centring import Centring
+from acdtask.change.steps.likelihood import Likelihood
 from acdtask.change.steps.registry import recorded_steps, steps_of
 from acdtask.change.steps.step import Step
+from acdtask.change.transform import Transformation
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["RULES", "Detection"]
+__all__ = ["RULES", "Detection", "Direction"]
+
+Direction = Literal["drop", "rise", "both"]
+"""The abnormal changes: below the mean, above it, or both."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +31,20 @@ class Detection:
     """A method: thresholds, rules and steps that separate abnormal change from the usual.
 
     Attributes:
-        low: lower threshold, in standard deviations; every pixel of a patch exceeds it.
-        high: upper threshold; in each 4-connected part of a patch, at least one pixel exceeds it.
+        low: lower threshold of the extent; every pixel of a patch exceeds it. The extent is z, in standard deviations,
+            unless a step replaces it.
+        high: upper threshold of the seed, in standard deviations; in each 4-connected part of a patch, at least one
+            pixel exceeds it.
         min_area: a patch has more pixels than this.
         min_count: minimum number of baseline images.
         min_std: minimum standard deviation, in stored units; 0 itself is never accepted.
         zero_is_nodata: a stored 0 means no data, in addition to the variable's own nodata.
+        direction: which changes are abnormal: drops below the mean, rises above it, or both.
+        transform: function of the stored values that is compared instead of them (`acdtask.change.transform`); callers
+            apply it to images, and every other number here is of the transformed values.
         steps: steps that turn z into evidence, in order (`acdtask.change.steps`).
+        judging: how candidates are judged by their own history (`acdtask.change.judgement`). The thresholds and
+            min_area then define candidates. None: all blobs are patches.
 
     Raises:
         AcdError: SETTING_INVALID, naming the setting.
@@ -42,7 +56,10 @@ class Detection:
     min_count: int = 20
     min_std: float = 5.0
     zero_is_nodata: bool = False
+    direction: Direction = "drop"
+    transform: Transformation = "none"
     steps: tuple[Step, ...] = (Centring(),)
+    judging: Judging | None = None
 
     def __post_init__(self) -> None:
         for name in ("low", "high", "min_std"):
@@ -50,6 +67,19 @@ class Detection:
                 raise AcdError(
                     ErrorCode.SETTING_INVALID, f"{name} is {getattr(self, name)}; it must be a finite number"
                 )
+        for name, allowed in (("direction", get_args(Direction)), ("transform", get_args(Transformation))):
+            if getattr(self, name) not in allowed:
+                raise AcdError(
+                    ErrorCode.SETTING_INVALID, f"{name} is {getattr(self, name)!r}; it must be {', '.join(allowed)}"
+                )
+        drops_only = self.judging is not None or any(isinstance(step, Likelihood) for step in self.steps)
+        if drops_only and (self.direction != "drop" or self.transform != "none"):
+            raise AcdError(
+                ErrorCode.SETTING_INVALID,
+                f"direction is {self.direction} and transform is {self.transform}; the likelihood of a drop and the "
+                "judgement of candidates know only drops of values without transform",
+                "Use --profile standard without --looks, or leave out --direction and --transform.",
+            )
         if self.low > self.high:
             raise AcdError(
                 ErrorCode.SETTING_INVALID, f"low is {self.low}; it must not exceed high, which is {self.high}"
@@ -68,15 +98,19 @@ class Detection:
         ()
         """
         rules = {name: recorded[name] for name in RULES if name in recorded}
-        return cls(**rules, steps=steps_of(recorded))
+        return cls(**rules, steps=steps_of(recorded), judging=Judging.chosen(recorded))
 
     def recorded(self) -> dict[str, Any]:
-        """Thresholds, rules and step settings as JSON values by name, as results store them.
+        """Thresholds, rules, and settings of steps and judgement as JSON values by name, as results store them.
+
+        A rule of `LATER_RULES` is not recorded at its default, so that existing results keep their ids.
 
         >>> Detection.of(Detection(low=1.5).recorded()) == Detection(low=1.5)
         True
         """
-        return {**{name: getattr(self, name) for name in RULES}, **recorded_steps(self.steps)}
+        rules = {name: getattr(self, name) for name in RULES}
+        known = {name: value for name, value in rules.items() if value != LATER_RULES.get(name)}
+        return {**known, **recorded_steps(self.steps), **Judging.recorded(self.judging)}
 
     def without_zeros(self, images: NDArray[Any], nodata: float | None) -> tuple[NDArray[Any], float | None]:
         """Images with zeros replaced by nodata, and the nodata to use.
@@ -99,5 +133,8 @@ class Detection:
         return np.where(images == 0, images.dtype.type(missing), images), nodata
 
 
-RULES = tuple(field.name for field in fields(Detection) if field.name != "steps")
-"""The settings of a method other than those of its steps."""
+RULES = tuple(field.name for field in fields(Detection) if field.name not in ("steps", "judging"))
+"""The settings of a method other than those of its steps and of its judgement."""
+
+LATER_RULES: Mapping[str, str] = MappingProxyType({"direction": "drop", "transform": "none"})
+"""Rules that methods recorded by earlier versions lack, with their defaults."""

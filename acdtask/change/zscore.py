@@ -35,8 +35,8 @@ class ZScore:
     """Standard scores and their quality.
 
     Attributes:
-        z: shape (height, width), float32, in standard deviations, positive where the image is below the mean; NaN
-            where quality is not VALID.
+        z: shape (height, width), float32, in standard deviations, positive where the image is below the mean, or above
+            it for a method that looks for rises; NaN where quality is not VALID.
         quality: shape (height, width), uint8, `Quality` values.
     """
 

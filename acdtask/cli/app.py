@@ -35,6 +35,7 @@ COMMANDS: dict[str, Lazy] = {
     ),
     "serve": Lazy("Serve a cube over Geocube's API.", "acdtask.cli.serve:command", section=_GEOCUBE),
     "chain": Lazy("Run small jobs one after the other in one pod.", "acdtask.cli.chain:command", section=_WORKFLOWS),
+    "check": Lazy("Check the settings and areas of monitors.", "acdtask.cli.check:command", section=_WORKFLOWS),
     "notify": Lazy("Post the result of a run to a webhook.", "acdtask.cli.notify:command", section=_WORKFLOWS),
 }
 

@@ -7,7 +7,7 @@ import inspect
 import json
 import tomllib
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -144,12 +144,14 @@ def settings_from(
     file: Path | Mapping[str, Any] | None = None,
     defaults: Mapping[str, Any] | None = None,
     origin: str = "",
+    shown: Callable[[str], str] | None = None,
 ) -> ModelT:
     """Make settings; precedence is options, settings file, `defaults`, defaults of the model.
 
     A value of None in `given` means not given. `file` is the settings file, or its values. `defaults` are the values of
-    acd.toml, and `origin` is their name in errors. USAGE if a required setting is missing, SETTING_INVALID if a value
-    is invalid, INPUT_MISSING if the file does not exist, PROJECT_INVALID if one of the defaults is invalid.
+    acd.toml, and `origin` is their name in errors. `shown` gives the name of a field in errors, by default that of its
+    option. USAGE if a required setting is missing, SETTING_INVALID if a value is invalid, INPUT_MISSING if the file
+    does not exist, PROJECT_INVALID if one of the defaults is invalid.
     """
     options = {option.field: option for option in options_of(model)}
     own = {name: _trimmed(options[name], value) for name, value in given.items() if value is not None}
@@ -163,7 +165,7 @@ def settings_from(
         if wrong:
             sentences = dict.fromkeys(_sentence(detail, list(options)).removeprefix("--") for detail in wrong)
             raise AcdError(ErrorCode.PROJECT_INVALID, f"{origin}: {'; '.join(sentences)}") from None
-        raise _settings_error(errors, list(options)) from None
+        raise _settings_error(errors, list(options), shown or _flag) from None
 
 
 def _option(name: str, field: FieldInfo) -> SettingOption:
@@ -258,18 +260,18 @@ def values_of_file(file: Path) -> dict[str, Any]:
     return {name.replace("-", "_"): value for name, value in values.items()}
 
 
-def _settings_error(errors: list[ErrorDetails], fields: list[str]) -> AcdError:
-    missing = [_flag(str(error["loc"][0])) for error in errors if error["type"] == "missing" and len(error["loc"]) == 1]
+def _settings_error(errors: list[ErrorDetails], fields: list[str], shown: Callable[[str], str]) -> AcdError:
+    missing = [shown(str(error["loc"][0])) for error in errors if error["type"] == "missing" and len(error["loc"]) == 1]
     if len(missing) == len(errors):
         them = "it" if len(missing) == 1 else "them"
         fix = f"Give {them} on the command line, in a --settings file or in acd.toml."
         return AcdError(ErrorCode.USAGE, f"{' and '.join(missing)} must be given", fix)
-    sentences = dict.fromkeys(_sentence(error, fields) for error in errors)
+    sentences = dict.fromkeys(_sentence(error, fields, shown) for error in errors)
     return AcdError(ErrorCode.SETTING_INVALID, "; ".join(sentences))
 
 
-def _sentence(error: ErrorDetails, fields: list[str]) -> str:
-    """Describe a validation error, naming the option."""
+def _sentence(error: ErrorDetails, fields: list[str], shown: Callable[[str], str] = _flag) -> str:
+    """Describe a validation error, naming the setting."""
     rule = error["msg"].removeprefix("Value error, ").rstrip(".")
     if not error["loc"]:
         return rule
@@ -278,11 +280,11 @@ def _sentence(error: ErrorDetails, fields: list[str]) -> str:
         near = difflib.get_close_matches(name, fields, n=1)
         return f"there is no setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
     if error["type"] == "missing":
-        return f"{_flag(name)} must be given"
+        return f"{shown(name)} must be given"
     if error["type"] == "value_error":
-        return f"{_flag(name)}: {rule}"
-    shown = str(error["input"])
-    shown = shown if len(shown) <= _MAX_VALUE else f"{shown[:_MAX_VALUE]}..."
+        return f"{shown(name)}: {rule}"
+    value = str(error["input"])
+    value = value if len(value) <= _MAX_VALUE else f"{value[:_MAX_VALUE]}..."
     if rule.startswith("Input should"):
         rule = f"and {rule.removeprefix('Input ').partition(', unable')[0]}"
-    return f"{_flag(name)} is {shown}, {rule}"
+    return f"{shown(name)} is {value}, {rule}"

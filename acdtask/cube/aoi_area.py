@@ -143,7 +143,26 @@ def _polygons(geometry: dict[str, Any], crs: str, label: str) -> list[BaseGeomet
         if not polygon.is_empty:
             moved = shapely.get_parts(_in_degrees(polygon, crs, label))
             polygons += [piece for part in moved for piece in _cut_at_antimeridian(part, label)]
+    _require_closed(geometry, label)
     return polygons
+
+
+def _require_closed(geometry: dict[str, Any], label: str) -> None:
+    """Require closed rings (RFC 7946, section 3.1.6), since shapely closes all silently. AOI_INVALID."""
+    coordinates = geometry["coordinates"]
+    for polygon in [coordinates] if geometry["type"] == "Polygon" else coordinates:
+        for ring in polygon:
+            if ring and list(ring[0][:2]) != list(ring[-1][:2]):
+                raise AcdError(
+                    ErrorCode.AOI_INVALID,
+                    f"{label} has a ring that is not closed: it begins at {_shown(ring[0])}, and ends at "
+                    f"{_shown(ring[-1])}",
+                    "Add the ring's first position again at its end, or the positions that are missing there.",
+                )
+
+
+def _shown(position: list[float]) -> str:
+    return f"({', '.join(map(str, position[:2]))})"
 
 
 def _in_degrees(polygon: BaseGeometry, crs: str, label: str) -> BaseGeometry:

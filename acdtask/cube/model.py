@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Annotated, Any, Protocol
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, WithJsonSchema, model_validator
 
 from acdtask.raster.data_format import DataFormat, Pixels, Resampling
 from acdtask.raster.grid import Grid, Layout
 
 __all__ = [
+    "DESCRIBED_NAME_BYTES",
     "FOREIGN",
     "NAME_BYTES",
     "OUTSIDE",
@@ -73,9 +74,17 @@ def in_utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-Name = Annotated[str, AfterValidator(_within(NAME_BYTES))]
-DescribedName = Annotated[str, AfterValidator(_within(DESCRIBED_NAME_BYTES))]
-NameIfAny = Annotated[str, AfterValidator(lambda name: name and _within(NAME_BYTES)(name))]
+def _schema(limit: int, pattern: str = NAME_RULE.pattern) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": pattern, "maxLength": limit})
+
+
+Name = Annotated[str, AfterValidator(_within(NAME_BYTES)), _schema(NAME_BYTES)]
+DescribedName = Annotated[str, AfterValidator(_within(DESCRIBED_NAME_BYTES)), _schema(DESCRIBED_NAME_BYTES)]
+NameIfAny = Annotated[
+    str,
+    AfterValidator(lambda name: name and _within(NAME_BYTES)(name)),
+    _schema(NAME_BYTES, f"^$|{NAME_RULE.pattern}"),
+]
 RecordName = Annotated[str, AfterValidator(_within(RECORD_NAME_BYTES))]
 Moment = Annotated[datetime, AfterValidator(in_utc)]
 

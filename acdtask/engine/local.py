@@ -20,7 +20,7 @@ from acdtask.engine.stages import (
     run_shard,
 )
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import AGAIN, WARNING, Job, Plan, PlanHead, Settings
+from acdtask.jobs.contract import AGAIN, Job, Plan, PlanHead, Settings
 from acdtask.jobs.quarantine import LeftOut
 from acdtask.jobs.registry import load_job
 
@@ -103,8 +103,6 @@ def run_planned(
     if plan.nothing_to_do:
         lines = [f"nothing to do: {plan.nothing_to_do}", *left_out_lines(plan)]
         return LocalOutcome(plan, time.monotonic() - begun, lines)
-    if WARNING in plan.notes:
-        _events.warning("plan.warned", job=job.name, plan=plan.plan_id, text=plan.notes[WARNING])
     left_out: tuple[LeftOut, ...] = ()
     for round_name in plan.rounds:
         if not is_complete(plan, round_name, site):

@@ -14,7 +14,7 @@ from acdtask import __version__, log
 from acdtask.engine.reopening import reopen
 from acdtask.engine.rounds import find_gathering, folder_of, repair_hint
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Job, Plan, PlanHead, Settings, Shard, Site, content_id_of
+from acdtask.jobs.contract import WARNING, Job, Plan, PlanHead, Settings, Shard, Site, content_id_of
 from acdtask.jobs.fence import newest_token, take_token
 from acdtask.jobs.quarantine import Failure
 from acdtask.storage.seal import is_sealed, parse_sealed, seal
@@ -36,7 +36,7 @@ AnyJob = Job[Any, Any]
 AnyPlan = Plan[Any, Any]
 PlanT = TypeVar("PlanT", bound=PlanHead)
 NAMED_AT_MOST = 10
-PLAN_FORMAT = 2
+PLAN_FORMAT = 3
 """Version of the stored form of plans, shards, tables and handouts. Raising it restarts interrupted plans; results do
 not depend on it."""
 PLAN_ATTEMPTS = 20
@@ -79,6 +79,8 @@ def make_plan(
                 return plan
             reopen(job, plan, site)
         accept(plan)
+        if WARNING in plan.notes:
+            _events.warning("plan.warned", job=job.name, plan=plan.plan_id, text=plan.notes[WARNING])
         _store_plan(plan, shards, site)
         if not area:
             return plan

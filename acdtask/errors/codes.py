@@ -331,6 +331,11 @@ class ErrorCode(Enum):
         "No period was given for the baseline, and the images do not span more than a year.",
         "Give the last date of the baseline (--end, or end in [baseline] of acd.toml); later images are monitored.",
     )
+    BASELINE_IMAGES_CHANGED = _config(
+        350,
+        "The images of the baseline are not those that it was made from: some were removed, added or replaced.",
+        "Run 'acdtask baseline local' again, then the monitor.",
+    )
     STACK_UNFIT = _input(
         360,
         "An array is neither an image nor a stack of images.",
@@ -350,6 +355,11 @@ class ErrorCode(Enum):
         363,
         "A file is not a saved baseline or change, or it is damaged.",
         "Give a file written by 'save', or compute it again from its images.",
+    )
+    BASELINE_UNFIT = _config(
+        364,
+        "The baseline does not fit the monitor.",
+        "Give the monitor the variable, layout and transform of the baseline, or compute another baseline.",
     )
     IMAGE_UNJUDGED = _input(
         365,
@@ -473,6 +483,16 @@ class ErrorCode(Enum):
     )
     WEB_ADDRESS = _config(
         532, "A URL is not valid.", "Give http:// or https://, a host and the path of a file, without user or password."
+    )
+    MONITORS_INVALID = _config(
+        540,
+        "Monitors cannot run with their settings and areas.",
+        "Correct what the message names in the values of the chart, and install again.",
+    )
+    MONITORS_UNCHECKED = _transient(
+        541,
+        "Monitors could not be checked, since a server did not respond.",
+        "Check the named address, and try again.",
     )
     WEBHOOK_INVALID = _config(
         600,

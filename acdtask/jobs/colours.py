@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["COHERENCE", "MISSING", "PATCH", "QUALITY", "STD", "TRUTH", "ColourMap", "Z", "css_hex"]
+__all__ = ["COHERENCE", "MISSING", "PATCH", "QUALITY", "STD", "TRUTH", "Z_BOTH", "ColourMap", "Z", "css_hex"]
 
 Rgb = tuple[int, int, int]
 
@@ -111,3 +111,17 @@ Z = ColourMap(
     )
 )
 """For z from -2 to 6: white at 0, blue below it; ochre at 1.7, red at 3. A step in z is the same step in lightness."""
+
+Z_BOTH = ColourMap(
+    (
+        (0.0, 0.27, 0.105, 275.0),
+        (0.25, 0.615, 0.15, 255.0),
+        (0.35833, 0.7645, 0.1, 245.0),
+        (0.5, 0.96, 0.0, 245.0),
+        (0.5, 0.96, 0.0, 72.0),
+        (0.64167, 0.7645, 0.12, 72.0),
+        (0.75, 0.615, 0.19, 38.0),
+        (1.0, 0.27, 0.105, 20.0),
+    )
+)
+"""For z from -6 to 6, where both directions count: white at 0, ochre and red above it, and as dark in blue below it."""

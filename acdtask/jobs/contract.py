@@ -15,6 +15,7 @@ from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, Cube, Record, RecordQuery
 from acdtask.cube.shared import SharedCube, find_or_none, geocube_of_environment
 from acdtask.errors import ErrorCode
+from acdtask.jobs.cautions import Caution
 from acdtask.jobs.codec import decode
 from acdtask.jobs.fence import Fence, newest_number
 from acdtask.jobs.plans import (
@@ -73,6 +74,7 @@ class ImageFindings(BaseModel, frozen=True):
     Attributes:
         area_px, judged_px: number of pixels in the area of interest, and of those that could be judged.
         z_max: highest z.
+        warnings: what makes the result of the image less reliable.
     """
 
     label: str
@@ -82,18 +84,20 @@ class ImageFindings(BaseModel, frozen=True):
     area_px: int | None = None
     judged_px: int | None = None
     z_max: float | None = None
+    warnings: tuple[Caution, ...] = ()
 
 
 class Findings(BaseModel, frozen=True):
     """Findings of a gathered plan, for its user.
 
     `figures` are numbers by name, of this plan alone. `images` are by datetime. `files` are addresses by name; they may
-    also contain results of earlier plans.
+    also contain results of earlier plans. `warnings` say what makes the results of this plan less reliable, each once.
     """
 
     figures: dict[str, float] = {}
     images: list[ImageFindings] = []
     files: dict[str, str] = {}
+    warnings: tuple[Caution, ...] = ()
 
 
 class Site:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from acdtask.change.fragments import FIXED
 from acdtask.change.near_misses import NO_SCORE, Near
@@ -24,6 +25,8 @@ class Closest(BaseModel, frozen=True):
         region_px: area of the largest connected region above low.
         group_px: area of the largest group of regions that exceed high.
         wide_z_max: highest score of the regions that are large enough but never exceed high.
+        probability: probability of the most probable candidate that was rejected, if any.
+        false_per_1000km2: number of false patches per 1000 square kilometres with which it would be kept.
     """
 
     z_max: float | None = None
@@ -32,12 +35,27 @@ class Closest(BaseModel, frozen=True):
     region_px: int = 0
     group_px: int = 0
     wide_z_max: float | None = None
+    probability: float | None = Field(default=None, exclude_if=lambda value: value is None)
+    false_per_1000km2: float | None = Field(default=None, exclude_if=lambda value: value is None)
+
+    def with_candidate(self, probability: float, area_km2: float) -> Closest:
+        """Add the most probable candidate that was rejected, in an image with this judged area.
+
+        >>> Closest().with_candidate(0.25, area_km2=400).false_per_1000km2
+        1.9
+        """
+        # Rounded up in the second digit, so that the advised number is enough.
+        enough = (1 - probability) / area_km2 * 1000
+        unit = 10 ** (math.floor(math.log10(enough)) - 1) if enough else 1.0
+        update = {"probability": probability, "false_per_1000km2": float(f"{math.ceil(enough / unit) * unit:.2g}")}
+        return self.model_copy(update=update)
 
     @property
     def rank(self) -> tuple[float, ...]:
         """Sort key; greater is closer. A small group lacks only area, a wide region only z."""
         lowest = float("-inf")
         return (
+            -1.0 if self.probability is None else self.probability,
             self.group_px,
             lowest if self.wide_z_max is None else self.wide_z_max,
             lowest if self.z_max is None else self.z_max,
@@ -58,6 +76,9 @@ class Closest(BaseModel, frozen=True):
         """
         if self.z_max is None:
             return "no pixel has a z"
+        if self.probability is not None:
+            option = option_for(self, detection)
+            return f"the most probable candidate has a probability of {self.probability:.2f}; {option} would show it"
         text = (
             f"highest {_score_name(detection)} {self.z_max:.2f} (high is {detection['high']:g}); "
             f"{self.low_px} px above low ({detection['low']:g}), {self.high_px} px above high; "
@@ -70,10 +91,11 @@ class Closest(BaseModel, frozen=True):
 def _score_name(detection: Mapping[str, Any]) -> str:
     """The name of the score that thresholds apply to.
 
-    >>> _score_name({"smooth": 1.2})
-    'smoothed z'
+    >>> _score_name({"smooth": 1.2}), _score_name({"direction": "both"})
+    ('smoothed z', '|z|')
     """
-    return "smoothed z" if detection.get("smooth") else "z"
+    name = "|z|" if detection.get("direction") == "both" else "z"
+    return f"smoothed {name}" if detection.get("smooth") else name
 
 
 def closest_of(near: Near) -> Closest:
@@ -90,11 +112,17 @@ def closest_of(near: Near) -> Closest:
 
 def option_for(closest: Closest, detection: Mapping[str, Any]) -> str:
     """Options of `acdtask monitor` with which the closest near miss becomes a patch; empty if there are none."""
+    if closest.false_per_1000km2 is not None:
+        return f"--false-per-1000km2 {closest.false_per_1000km2:g}"
+    if "false_per_1000km2" in detection:
+        return ""
     low = detection["low"]
     if closest.group_px:
         return f"--min-area {closest.group_px - 1}"
     if closest.wide_z_max is not None:
         return _thresholds(_below(closest.wide_z_max), low)
+    if detection.get("looks"):
+        return ""  # the pixel with the highest z need not be in the extent of a change
     high = _below(closest.z_max) if closest.z_max is not None else -1.0
     return f"{_thresholds(high, low)} --min-area 0" if high >= 0 else ""
 

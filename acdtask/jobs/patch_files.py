@@ -29,6 +29,7 @@ from acdtask.storage.store import Store
 
 __all__ = [
     "LocatedPatch",
+    "PatchJudgement",
     "numbered",
     "patches_to_geojson",
     "patches_to_parquet",
@@ -57,7 +58,50 @@ COLUMNS: tuple[tuple[str, DataType], ...] = (
     ("blob", DataType.int64()),
 )
 
-MAY_BE_UNKNOWN = frozenset({"number", "start_datetime"})
+JUDGEMENT_COLUMNS: tuple[tuple[str, DataType], ...] = (
+    ("probability", DataType.float64()),
+    ("contrast", DataType.float64()),
+    ("past_contrast", DataType.float64()),
+    ("past_datetime", UTC_TIME),
+    ("reason", DataType.utf8()),
+)
+"""Further columns of tables of methods that judge candidates by their past."""
+
+MAY_BE_UNKNOWN = frozenset({"number", "start_datetime", "past_datetime"})
+
+
+@dataclass(frozen=True)
+class PatchJudgement:
+    """The comparison of a candidate with its own past.
+
+    Attributes:
+        probability: probability that it is a change of the ground and not what happens there at times.
+        contrast: how much farther it fell below the baseline mean than its surroundings, in the variable's unit.
+        past_contrast: the largest contrast of the same pixels in an image of the baseline.
+        past_datetime: datetime of that image; None if no image of the baseline has data there.
+        reason: a sentence on why it is a patch, or why it is held back.
+    """
+
+    probability: float
+    contrast: float
+    past_contrast: float
+    past_datetime: dt.datetime | None
+    reason: str
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns of a table."""
+        return {name: getattr(self, name) for name, _ in JUDGEMENT_COLUMNS}
+
+    @property
+    def properties(self) -> dict[str, Any]:
+        """Properties of the GeoJSON feature."""
+        past = self.past_datetime.isoformat() if self.past_datetime else None
+        return self.columns | {
+            "contrast": round(self.contrast, 6),
+            "past_contrast": round(self.past_contrast, 6),
+            "past_datetime": past,
+        }
 
 
 @dataclass(frozen=True)
@@ -72,6 +116,7 @@ class LocatedPatch:
         geometry: polygon(s) in longitude and latitude, exteriors counter-clockwise.
         number: number in the whole result (`numbered`); None in tables of an image or month, since earlier months may
             still grow.
+        judgement: comparison with its past; None for methods that do not judge candidates.
     """
 
     patch: Patch
@@ -81,6 +126,7 @@ class LocatedPatch:
     start: dt.datetime | None
     geometry: BaseGeometry
     number: int | None = None
+    judgement: PatchJudgement | None = None
 
     @property
     def properties(self) -> dict[str, Any]:
@@ -99,6 +145,7 @@ class LocatedPatch:
             "drop_mean": round(self.patch.drop_mean, 6),
             "baseline_count": self.patch.baseline_count,
             "blob": self.patch.blob,
+            **(self.judgement.properties if self.judgement else {}),
         }
 
 
@@ -129,14 +176,26 @@ def patches_to_geojson(patches: Sequence[LocatedPatch]) -> bytes:
     return f'{{"type": "FeatureCollection", "features": [\n{body}\n]}}\n'.encode()
 
 
-def patches_to_parquet(patches: Sequence[LocatedPatch]) -> bytes:
-    """A GeoParquet 1.1 table with a WKB column `geometry`. Times are UTC; an unknown number or start is null."""
+def patches_to_parquet(patches: Sequence[LocatedPatch], *, judged: bool = False) -> bytes:
+    """A GeoParquet 1.1 table with a WKB column `geometry`. Times are UTC; an unknown number or time is null.
+
+    Args:
+        patches: the patches.
+        judged: whether a table without rows has the columns of judged patches too.
+    """
     rows = [
-        located.properties | {"number": located.number, "datetime": located.datetime, "start_datetime": located.start}
+        located.properties
+        | {"number": located.number, "datetime": located.datetime, "start_datetime": located.start}
+        | (
+            located.judgement.properties | {"past_datetime": located.judgement.past_datetime}
+            if located.judgement
+            else {}
+        )
         for located in patches
     ]
     geometries = [_rounded(located.geometry) for located in patches]
-    columns = {name: _column([row[name] for row in rows], dtype) for name, dtype in COLUMNS}
+    names = COLUMNS + (JUDGEMENT_COLUMNS if judged or any(located.judgement for located in patches) else ())
+    columns = {name: _column([row[name] for row in rows], dtype) for name, dtype in names}
     columns[GEOMETRY] = wkb_column([shapely.to_wkb(geometry) for geometry in geometries])
     metadata = geo_metadata(geometries, orientation="counterclockwise")
     return encode_table(columns, metadata, required=columns.keys() - MAY_BE_UNKNOWN)
@@ -148,7 +207,9 @@ def read_patches(body: bytes) -> list[LocatedPatch]:
         table = read_table(body)
     except ValueError as error:
         raise AcdError(ErrorCode.CUBE_DAMAGED, f"a table of patches cannot be read: {error}") from error
-    columns = {name: table.column(name).to_pylist() for name in (*dict(COLUMNS), GEOMETRY)}
+    absent = dict(JUDGEMENT_COLUMNS).keys() - set(table.column_names)
+    names = [name for name in (*dict(COLUMNS + JUDGEMENT_COLUMNS), GEOMETRY) if name not in absent]
+    columns = {name: table.column(name).to_pylist() for name in names}
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     return [_located(row) for row in rows]
 
@@ -188,7 +249,14 @@ def _located(row: dict[str, Any]) -> LocatedPatch:
         start=start and start.astimezone(dt.UTC),
         geometry=shapely.from_wkb(row["geometry"]),
         number=row["number"],
+        judgement=_judgement(row) if "probability" in row else None,
     )
+
+
+def _judgement(row: dict[str, Any]) -> PatchJudgement:
+    past = row["past_datetime"]
+    values = {name: row[name] for name, _ in JUDGEMENT_COLUMNS}
+    return PatchJudgement(**values | {"past_datetime": past and past.astimezone(dt.UTC)})
 
 
 def _rounded(geometry: BaseGeometry) -> BaseGeometry:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from acdtask.cube.model import Dataset, Variable
+from acdtask.jobs.cautions import Caution
 from acdtask.jobs.near_misses import Closest
 from acdtask.jobs.quarantine import QuarantinedTile
 from acdtask.raster.data_format import DataFormat
@@ -61,6 +62,7 @@ class BaselinePixels(_Manifest):
         few_px, steady_px: pixels that cannot, because of too few images or too small a std.
         most_images: maximum number of images of a pixel.
         half_count: number of images that at least half of the pixels with a mean have.
+        values, clipped_values: numbers of values in the moments, and left out of them as unusually low.
     """
 
     area_px: int = 0
@@ -70,6 +72,8 @@ class BaselinePixels(_Manifest):
     steady_px: int = 0
     most_images: int = 0
     half_count: int = 0
+    values: int = 0
+    clipped_values: int = 0
 
 
 class BaselineTile(_Manifest):
@@ -97,11 +101,16 @@ def _is_empty(value: tuple[Any, ...] | str) -> bool:
     return not value
 
 
+def _is_zero(value: int) -> bool:
+    return not value
+
+
 class BaselineManifest(_Manifest):
     """A published baseline. `start` and `end` are the requested period, `last` is the datetime of the last image.
 
     `quarantined` lists the tiles that are still missing. `files` has the digests of mosaics and styles, by key. `track`
-    and `polarisation` are those of the images, if known and the same for all.
+    and `polarisation` are those of the images, if known and the same for all. `warnings` name the months of the year
+    without an image.
     """
 
     content_id: str
@@ -123,6 +132,7 @@ class BaselineManifest(_Manifest):
     files: dict[str, str] = {}
     track: str = Field(default="", exclude_if=_is_empty)
     polarisation: str = Field(default="", exclude_if=_is_empty)
+    warnings: tuple[Caution, ...] = Field(default=(), exclude_if=_is_empty)
 
     def joined_with(self, earlier: BaselineManifest) -> BaselineManifest:
         """Add the tiles that only an earlier version of the same baseline has."""
@@ -153,8 +163,9 @@ class ImageProduct(_Manifest):
 
     `quarantined` lists the tiles that are still missing; such an image is partial and not in the index. `content` is
     the label and a digest of the inputs; `baseline` is the content id of the baseline version that the image was judged
-    against. `checksums` has the digest of each file other than rasters, by file name. `closest` is the closest near
-    miss; None in documents of earlier versions.
+    against. `rejected` is the key of the table of rejected candidates, which is beside the patches, for methods that
+    judge candidates. `checksums` has the digest of each file other than rasters, by file name. `closest` is the closest
+    near miss; None in documents of earlier versions. `warnings` say what makes the result less reliable.
     """
 
     label: str
@@ -172,6 +183,9 @@ class ImageProduct(_Manifest):
     closest: Closest | None = None
     content: str = ""
     baseline: str = ""
+    warnings: tuple[Caution, ...] = Field(default=(), exclude_if=_is_empty)
+    rejected: str = Field(default="", exclude_if=_is_empty)
+    rejected_count: int = Field(default=0, exclude_if=_is_zero)
 
     @property
     def folder(self) -> str:

@@ -51,14 +51,13 @@ JOBS: Mapping[str, JobEntry] = MappingProxyType(
             "--cube cube --aoi aoi.json --layout utm",
         ),
         "baseline": JobEntry(
-            "Compute the usual coherence of each pixel.",
+            "Compute the usual value of each pixel.",
             "Computes mean, standard deviation and count of each pixel over a reference period.",
             "--cube cube --aoi aoi.json --layout utm",
         ),
         "monitor": JobEntry(
             "Find abnormal change since the baseline.",
-            "Compares each new date with the baseline and outlines the patches of ground whose coherence dropped "
-            "abnormally.",
+            "Compares each new date with the baseline and outlines the patches of ground that changed abnormally.",
             "--cube cube --aoi aoi.json --layout utm",
         ),
         "report": JobEntry(

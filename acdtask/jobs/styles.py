@@ -8,9 +8,10 @@ from xml.etree.ElementTree import Element, SubElement
 
 import numpy as np
 
+from acdtask.change.thresholds import Direction
 from acdtask.change.zscore import Quality
 from acdtask.cube.model import Variable
-from acdtask.jobs.colours import COHERENCE, PATCH, STD, ColourMap, Z, css_hex
+from acdtask.jobs.colours import COHERENCE, PATCH, STD, Z_BOTH, ColourMap, Z, css_hex
 from acdtask.raster.cog import Colour
 
 __all__ = ["CHANGE_CATEGORIES", "CHANGE_COLOURS", "QUALITY_CATEGORIES", "STYLES", "patch_style", "raster_style"]
@@ -34,16 +35,17 @@ QUALITY_CATEGORIES = tuple(
 STOPS = 17
 
 
-def raster_style(product: str, variable: Variable) -> bytes:
+def raster_style(product: str, variable: Variable, *, direction: Direction = "drop") -> bytes:
     """The style of a product's rasters in physical values, since QGIS applies the scale before the style.
 
-    `product` is a name in `STYLES`; `variable` is that of the images.
+    `product` is a name in `STYLES`; `variable` is that of the images. `direction` is the method's; with both, z is
+    drawn on either side of 0.
     """
     if product == "change":
         return _document(_paletted())
     least, greatest = (number * variable.scale for number in (variable.dformat.min, variable.dformat.max))
     ramps = {
-        "z": (Z, -2.0, 6.0, "z"),
+        "z": (Z_BOTH, -6.0, 6.0, "z") if direction == "both" else (Z, -2.0, 6.0, "z"),
         "mean": (COHERENCE, least, greatest, "mean"),
         "std": (STD, 0.0, (greatest - least) / 4, "standard deviation"),
         "count": (STD, 0.0, 60.0, "images"),
@@ -54,8 +56,9 @@ def raster_style(product: str, variable: Variable) -> bytes:
 STYLES = ("z", "change", "mean", "std", "count")
 
 
-def patch_style() -> bytes:
-    """The style of patches: outlines whose width grows with z."""
+def patch_style(*, direction: Direction = "drop") -> bytes:
+    """The style of patches: outlines whose width grows with z, or with its absolute value if both directions count."""
+    z_max = 'abs("z_max")' if direction == "both" else '"z_max"'
     renderer = Element("renderer-v2", type="singleSymbol", symbollevels="0", enableorderby="0", forceraster="0")
     symbol = SubElement(SubElement(renderer, "symbols"), "symbol", name="0", type="fill", alpha="1", clip_to_extent="1")
     layer = SubElement(symbol, "layer", {"class": "SimpleFill", "enabled": "1", "locked": "0", "pass": "0"})
@@ -75,7 +78,7 @@ def patch_style() -> bytes:
     width = SubElement(SubElement(properties, "Option", name="properties", type="Map"), "Option", name="outlineWidth")
     width.set("type", "Map")
     SubElement(width, "Option", name="active", type="bool", value="true")
-    SubElement(width, "Option", name="expression", type="QString", value='scale_linear("z_max", 3, 10, 0.3, 1.2)')
+    SubElement(width, "Option", name="expression", type="QString", value=f"scale_linear({z_max}, 3, 10, 0.3, 1.2)")
     SubElement(width, "Option", name="type", type="int", value="3")
     SubElement(properties, "Option", name="type", type="QString", value="collection")
     root = Element("qgis", version="3.34", styleCategories="Symbology|Labeling")

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from acdtask.engine.run_summary import JobRecord, StageFailure, failures_of, records_of
 from acdtask.engine.stages import load_plan_head, missing_shards
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.cautions import merged
 from acdtask.jobs.contract import ImageFindings, Series, Site
 from acdtask.jobs.news import News
 
@@ -146,15 +147,42 @@ def _data(finished: FinishedRun, stored: _StoredRun) -> dict[str, Any]:
         "aoi": finished.aoi,
         "patches": sum(image.patches or 0 for image in images),
         "changed_area_m2": round(sum(image.changed_area_m2 or 0.0 for image in images), 1),
-        "images": [image.model_dump(mode="json") for image in images[-MAX_IMAGES:]],
+        "images": [image.model_dump(mode="json", exclude={"warnings"}) for image in images[-MAX_IMAGES:]],
         "images_left_out": max(len(images) - MAX_IMAGES, 0),
         "images_not_announced": sum((image.label, image.datetime) not in announced for image in gathered),
         "area_px": sum(image.area_px or 0 for image in images),
         "judged_px": sum(image.judged_px or 0 for image in images),
+        "warnings": _warnings(stored),
         "files": {name: address for record in stored.records for name, address in record.findings.files.items()},
         "jobs": list(stored.jobs),
         "causes": list(stored.causes),
     }
+
+
+def _warnings(stored: _StoredRun) -> list[dict[str, Any]]:
+    """The warnings about the announced images and about this run's results, one of each kind and job."""
+    records = [record for record in stored.records if record.gathered and not record.gathered_before]
+    images = [*stored.images, *(image for record in records for image in record.findings.images)]
+    of_images = [caution for image in images for caution in image.warnings]
+    # Those about images are in `images` one by one; those of a run without images, and about unjudged ones, are not.
+    of_runs = [
+        caution
+        for record in records
+        for caution in record.findings.warnings
+        if record.series is None or caution.kind == "no tiles"
+    ]
+    return [
+        {
+            "kind": caution.kind,
+            "text": caution.text[:MAX_DETAIL],
+            "image": caution.images[0] if caution.images else "",
+            "images": len(caution.images),
+            "months": list(caution.months),
+            "area_px": caution.area_px,
+            "judged_px": caution.judged_px,
+        }
+        for caution in [*merged(of_images), *merged(of_runs)]
+    ]
 
 
 def _source(finished: FinishedRun) -> str:

@@ -99,6 +99,7 @@ class Project:
             "layout": self.layout,
             "make_layout": self.layout if name == "ingest" else None,
             "baseline_name": names["baseline"],
+            "transform": self.sections.get("baseline", {}).get("transform") if name == "monitor" else None,
             "name": names["monitor"] if name == "report" else None,
             **{key: self.shared.get(key) for key in ("variable", "instance")},
         }

@@ -13,7 +13,7 @@ from typing import Any
 
 import shapely
 
-from acdtask.change.methods import MIN_STD_SHARE, PROFILES
+from acdtask.change.methods import DEFAULT_PROFILE, MIN_STD_SHARE, PROFILES
 from acdtask.cube.model import NAME_BYTES
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.period import period_text, year_after
@@ -220,7 +220,7 @@ def _default(job: str, field: str, summary: SourceSummary | AcdError | None) -> 
     if (job, field) == ("monitor", "min_std"):
         return MIN_STD_SHARE  # coherence from 0 to 1; profiles hold stored units
     default = load_job(job).settings.model_fields[field].get_default(call_default_factory=True)
-    return PROFILES["standard"].recorded().get(field) if job == "monitor" and default is None else default
+    return PROFILES[DEFAULT_PROFILE].recorded().get(field) if job == "monitor" and default is None else default
 
 
 def _is_short(summary: SourceSummary) -> bool:

@@ -18,7 +18,7 @@ from acdtask import AcdError, ErrorCode
 from acdtask.change.detect import detect_monolithic
 from acdtask.change.steps.centring import Centring
 from acdtask.change.steps.smooth import Smooth
-from acdtask.change.thresholds import Detection
+from acdtask.change.thresholds import Detection, Direction
 
 SHAPE = (60, 80)
 TRANSFORM = (20.0, 0.0, 346640.0, 0.0, -20.0, 5655340.0)
@@ -371,3 +371,21 @@ def test_importing_acdtask_is_light_and_numpy_alone_is_enough() -> None:
         "    else: raise SystemExit('no error')\n"
     )
     subprocess.run([sys.executable, "-c", alone], check=True)
+
+
+def test_a_rise_is_found_if_it_is_asked_for_and_its_direction_is_kept(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    usual = acdtask.baseline(rng.normal(0.5, 0.04, (30, 40, 40)))
+    image = np.full((40, 40), 0.5)
+    image[10:22, 5:17], image[10:22, 17:30] = 0.2, 0.9
+    directions: tuple[Direction, ...] = ("drop", "rise", "both")
+    drop, rise, both = (acdtask.monitor(image, usual, direction=direction) for direction in directions)
+    assert [int(change.mask.sum()) for change in (drop, rise, both)] == [144, 156, 300]
+    assert not rise.mask[:, :17].any()
+    assert [round(patch.drop_mean, 1) for patch in both.patches] == [-0.4, 0.3]
+    assert [patch.z_max < 0 for patch in both.patches] == [True, False]
+    assert both.highest_z == pytest.approx(max(drop.highest_z, rise.highest_z), abs=0.011)  # medians, to 0.01
+    both.save(tmp_path / "both.npz")
+    again = acdtask.Change.load(tmp_path / "both.npz")
+    assert again.detection.direction == "both"
+    assert again.patches.to_records()[0]["z_max"] == both.patches[0].z_max

@@ -17,6 +17,7 @@ SMALL = {
     "index_query": ["--records", "500"],
     "estimates": ["--small"],
     "stac_speed": ["--count", "100"],
+    "simulation_statistics": ["--small"],
 }
 IN_OTHER_TESTS = {"daily"}
 FIGURES = {
@@ -25,6 +26,7 @@ FIGURES = {
     "serve_speed": r"\| acd, COGs +\| +\d+",
     "estimates": r"│ monitor +│ +\d+\.\d+ │ +\d+\.\d+ │ +\d+\.\d+ │ +\d+ │ +\d+ │",
     "stac_speed": r"read pystac +\d+ µs an item",
+    "simulation_statistics": r"\| share of the variance that an image has in common \|( \d\.\d+ \|){2,3}",
     "index_query": r"everything: 500 records, first \d+\.\d+ s",
 }
 

@@ -54,7 +54,7 @@ def test_the_tutorial_profile_equals_plain_numpy_and_scikit_image(seed: int, sha
     np.testing.assert_array_equal(found.score.z, z)
     np.testing.assert_array_equal(found.blob_ids, blobs)
     rows = [
-        (k, m.area, m.z_max, m.z_sum, m.drop_sum, m.count_sum, *m.first, *m.bounds)
+        (k, m.area, m.z_max, m.z_sum, m.drop_sum, m.count_sum, *m.first, *m.bounds, m.z_max, m.z_sum)
         for k, m in enumerate(plain.measure(blobs, z, mean, image, count), 1)
     ]
     np.testing.assert_array_equal(found.blobs, np.array(rows, BLOB))

@@ -50,8 +50,8 @@ def test_an_area_across_the_antimeridian_is_small() -> None:
 def test_a_patch_has_the_measures_of_its_blob() -> None:
     blobs = np.array(
         [
-            (1, 4, 5250, 14000, 1_000_000, 238, 10, 20, 10, 19, 11, 21),
-            (2, 2, 3001, 6001, -3000, 119, 12, -3, 12, -3, 12, -2),
+            (1, 4, 5250, 14000, 1_000_000, 238, 10, 20, 10, 19, 11, 21, 5250, 14000),
+            (2, 2, 3001, 6001, -3000, 119, 12, -3, 12, -3, 12, -2, 3001, 6001),
         ],
         BLOB,
     )
@@ -68,7 +68,7 @@ def test_a_patch_has_the_measures_of_its_blob() -> None:
 
 @pytest.mark.parametrize(("total", "area", "rounded"), [(7, 2, 4), (5, 2, 2), (59, 4, 15), (57, 4, 14), (0, 3, 0)])
 def test_the_baseline_count_is_rounded_half_to_even(total: int, area: int, rounded: int) -> None:
-    blobs = np.array([(1, area, 1, 1, 1, total, 0, 0, 0, 0, 0, 0)], BLOB)
+    blobs = np.array([(1, area, 1, 1, 1, total, 0, 0, 0, 0, 0, 0, 1, 1)], BLOB)
     (patch,) = patch_table(blobs, {1: box(0, 0, 1, 1)}, aoi="a", image="20210107", scale=1)
     assert patch.baseline_count == rounded
 

@@ -45,7 +45,8 @@ def assert_blobs_equal_plain(image: NDArray[np.int32], joined: JoinedBlobs, scen
     np.testing.assert_array_equal(image, expected)
     measures = plain.measure(expected, scene.z, scene.mean, scene.image, scene.count)
     rows = [
-        (k, m.area, m.z_max, m.z_sum, m.drop_sum, m.count_sum, *m.first, *m.bounds) for k, m in enumerate(measures, 1)
+        (k, m.area, m.z_max, m.z_sum, m.drop_sum, m.count_sum, *m.first, *m.bounds, m.z_max, m.z_sum)
+        for k, m in enumerate(measures, 1)
     ]
     np.testing.assert_array_equal(joined.blobs, np.array(rows, BLOB))
     spanned = [sum(bool((window(expected, tile) == row[0]).any()) for tile in tiles) for row in rows]

@@ -14,12 +14,15 @@ from scipy.ndimage import correlate1d
 
 from acdtask.change.detect import ImageChange, detect_against, detect_change, halo_before, measure, scene_of
 from acdtask.change.fragments import find_fragments
-from acdtask.change.methods import STANDARD, TUTORIAL, detection_for
+from acdtask.change.methods import ROBUST, STANDARD, TUTORIAL, detection_for
 from acdtask.change.moments import Moments
 from acdtask.change.near_misses import Near
 from acdtask.change.scene import BaselineArrays, Scene
 from acdtask.change.seams import join_fragments, join_near
+from acdtask.change.steps.calibration import Calibration
 from acdtask.change.steps.centring import Centring
+from acdtask.change.steps.likelihood import Likelihood
+from acdtask.change.steps.mean_field import MeanField
 from acdtask.change.steps.registry import STEPS, AllStepSettings, recorded_steps, steps_of
 from acdtask.change.steps.smooth import LARGEST, Smooth, gaussian_mean
 from acdtask.change.steps.step import Whole, halo_of, measuring
@@ -35,6 +38,9 @@ METHODS = {
     "smooth": Detection.of({**STANDARD.recorded(), "smooth": 1.2}),
     "widely smooth": Detection.of({**STANDARD.recorded(), "smooth": 3.7, "low": 0.4, "high": 0.8}),
     "tutorial, smooth": Detection.of({**TUTORIAL.recorded(), "smooth": 0.8}),
+    "rises": replace(STANDARD, direction="rise"),
+    "both": replace(TUTORIAL, direction="both"),
+    "both, smooth": Detection.of({**STANDARD.recorded(), "direction": "both", "smooth": 1.2, "low": 0.6, "high": 1.2}),
 }
 
 
@@ -49,7 +55,7 @@ class Image:
 
 
 def image_of(seed: int, height: int, width: int) -> Image:
-    """Pixels with drops, nodata edges and holes, thin and steady places, and an area of interest with a rough rim."""
+    """Drops and rises, nodata edges and holes, thin and steady places, and an area of interest with a rough rim."""
     rng = np.random.default_rng(seed)
     stack = np.clip(rng.normal(rng.uniform(200, 900, (height, width)), 60, (25, height, width)), 1, 1000)
     stack = stack.astype(np.int16)
@@ -59,7 +65,7 @@ def image_of(seed: int, height: int, width: int) -> Image:
     pixels = np.clip(rng.normal(stack[10], 60), 1, 1000).astype(np.int16)
     for _ in range(4):
         row, column = rng.integers(0, height), rng.integers(0, width)
-        pixels[row : row + rng.integers(2, 12), column : column + rng.integers(2, 12)] = 20
+        pixels[row : row + rng.integers(2, 12), column : column + rng.integers(2, 12)] = rng.choice([20, 20, 1000])
     pixels[rng.random((height, width)) < 0.05] = -1
     pixels[:, : rng.integers(0, 5)] = -1
     rows, columns = np.indices((height, width))
@@ -86,8 +92,11 @@ def baseline_of(image: Image, tile: Tile, halo: int) -> BaselineArrays:
     return BaselineArrays(*views)
 
 
-def detect_in_tiles(image: Image, method: Detection, tiles: list[Tile]) -> tuple[ImageChange, Near]:
+def detect_in_tiles(
+    image: Image, method: Detection, tiles: list[Tile], origin: tuple[int, int] = (0, 0)
+) -> tuple[ImageChange, Near]:
     """A round for each step that measures, then one for fragments, as pods do it."""
+    (row, column), around = origin, halo_of(method.steps)
     wholes: list[Whole] = []
     for turn, step in enumerate(measuring(method.steps)):
         halo = halo_before(method.steps, turn)
@@ -95,10 +104,15 @@ def detect_in_tiles(image: Image, method: Detection, tiles: list[Tile]) -> tuple
         for tile in tiles:
             inside = grown(image.inside, tile, halo, False)
             scene, _ = scene_of(
-                grown(image.pixels, tile, halo, 3), baseline_of(image, tile, halo), method, nodata=-1, inside=inside
+                grown(image.pixels, tile, halo, 3),
+                baseline_of(image, tile, halo),
+                method,
+                nodata=-1,
+                inside=inside,
+                origin=(row + tile[0] - halo, column + tile[1] - halo),
             )
             counts.append(measure(scene, method.steps, wholes))
-        wholes.append(step.conclude(np.sum(counts, axis=0)))
+        wholes.append(step.conclude(step.total([step.total(counts[1:]), counts[0]] if counts[1:] else counts)))
     halo = halo_of(method.steps)
     parts = [
         detect_change(
@@ -106,9 +120,12 @@ def detect_in_tiles(image: Image, method: Detection, tiles: list[Tile]) -> tuple
             baseline_of(image, tile, halo),
             method,
             nodata=-1,
-            origin=tile[:2],
+            origin=(row + tile[0], column + tile[1]),
             inside=grown(image.inside, tile, halo, False),
-            wholes=wholes,
+            wholes=[
+                step.part(whole, [area_of(tile, origin, around)])
+                for step, whole in zip(measuring(method.steps), wholes, strict=True)
+            ],
         )
         for tile in tiles
     ]
@@ -123,6 +140,12 @@ def detect_in_tiles(image: Image, method: Detection, tiles: list[Tile]) -> tuple
     return ImageChange(score, blob_ids, joined.blobs, {}), join_near(tables, [part.fragments.near for part in parts])
 
 
+def area_of(tile: Tile, origin: tuple[int, int], halo: int) -> tuple[int, int, int, int]:
+    top, left, bottom, right = tile
+    row, column = origin
+    return row + top - halo, column + left - halo, row + bottom + halo, column + right + halo
+
+
 @settings(deadline=None, max_examples=70)
 @given(data=st.data(), seed=st.integers(0, 2**32 - 1), name=st.sampled_from(sorted(METHODS)))
 def test_any_tiling_gives_what_the_whole_image_gives(data: st.DataObject, seed: int, name: str) -> None:
@@ -130,14 +153,35 @@ def test_any_tiling_gives_what_the_whole_image_gives(data: st.DataObject, seed: 
     height, width = rng.integers(1, 36, 2).tolist()
     image, method = image_of(seed, height, width), METHODS[name]
     method = replace(method, min_area=int(rng.integers(0, 20)))
-    tiles = data.draw(tilings(height, width))
-    whole = detect_against(image.moments, image.pixels, method, nodata=-1, inside=image.inside)
-    found, near = detect_in_tiles(image, method, tiles)
+    assert_no_cut_shows(image, method, data.draw(tilings(height, width)), (0, 0))
+
+
+@settings(deadline=None, max_examples=12)
+@given(seed=st.integers(0, 2**32 - 1), cell=st.integers(7, 100), name=st.sampled_from(["robust", "without blocks"]))
+def test_no_tiling_shows_in_what_the_robust_method_gives(seed: int, cell: int, name: str) -> None:
+    """Blocks of the global lattice are larger than these images, so most lie across several of them."""
+    rng = np.random.default_rng(seed)
+    size = (130, 110) if name == "robust" else (24, 31)
+    image, method = image_of(seed, *size), replace(ROBUST, high=1.2, min_area=int(rng.integers(0, 20)))
+    origin = tuple(rng.integers(-3000, 3000, 2).tolist())
+    top, left = (-int(rng.integers(cell)) for _ in range(2))
+    tiles = [
+        (max(row, 0), max(column, 0), min(row + cell, size[0]), min(column + cell, size[1]))
+        for row in range(top, size[0], cell)
+        for column in range(left, size[1], cell)
+    ]
+    assert_no_cut_shows(image, method, [tiles[k] for k in rng.permutation(len(tiles))], (origin[0], origin[1]))
+
+
+def assert_no_cut_shows(image: Image, method: Detection, tiles: list[Tile], origin: tuple[int, int]) -> None:
+    height, width = image.pixels.shape
+    whole = detect_against(image.moments, image.pixels, method, nodata=-1, inside=image.inside, origin=origin)
+    found, near = detect_in_tiles(image, method, tiles, origin)
     np.testing.assert_array_equal(found.score.z.view(np.int32), whole.score.z.view(np.int32))
     np.testing.assert_array_equal(found.score.quality, whole.score.quality)
     np.testing.assert_array_equal(found.blob_ids, whole.blob_ids)
     np.testing.assert_array_equal(found.blobs, whole.blobs)
-    assert near == detect_in_tiles(image, method, [(0, 0, height, width)])[1]
+    assert near == detect_in_tiles(image, method, [(0, 0, height, width)], origin)[1]
 
 
 @pytest.mark.parametrize("name", ["smooth", "widely smooth"])
@@ -217,7 +261,9 @@ def test_a_sigma_that_cannot_be_is_refused_by_name(sigma: float) -> None:
 def test_methods_are_lists_of_steps_in_the_order_of_the_registry() -> None:
     assert STANDARD.steps == (Centring(),)
     assert TUTORIAL.steps == ()
-    assert (Centring, Smooth) == STEPS
+    assert (Centring, Calibration, Smooth, Likelihood, MeanField) == STEPS
+    assert ROBUST.steps == (Calibration(), Smooth(1.2), Likelihood(36.0), MeanField())
+    assert halo_of(ROBUST.steps) == 16
     method = detection_for("standard", (0, 1000), 0.001, {"smooth": 1.2, "centred": None} | {"centred": True})
     assert method.steps == (Centring(), Smooth(1.2))
     assert Detection.of(method.recorded()) == method
@@ -237,6 +283,7 @@ def test_the_named_methods_record_what_they_did_before_there_were_steps() -> Non
     }
     assert set(TUTORIAL.recorded()) == set(STANDARD.recorded())
     assert recorded_steps([Smooth(2.0)]) == {"centred": False, "smooth": 2.0}
+    assert Detection.of(ROBUST.recorded()) == ROBUST
 
 
 def test_every_setting_of_a_step_is_of_that_step_alone() -> None:
@@ -247,10 +294,29 @@ def test_every_setting_of_a_step_is_of_that_step_alone() -> None:
 
 def test_a_monitor_has_one_round_for_what_is_measured_and_measures_tiles_without_surroundings() -> None:
     """What the rounds of the monitor are made for. A step that needs more needs another round."""
-    every = steps_of({"centred": True, "smooth": 1.2})
-    assert len(every) == len(STEPS)
-    assert len(measuring(every)) == 1
-    assert halo_before(every, 0) == 0
+    others = {"smooth": 1.2, "looks": 36.0, "mean_field": True}
+    for measured in ({"centred": True}, {"calibrated": True}):
+        every = steps_of(measured | others)
+        assert len(every) == len(STEPS) - 1
+        assert len(measuring(every)) == 1
+        assert halo_before(every, 0) == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "named", "advised"),
+    [
+        ({"centred": True, "calibrated": True}, "centred and calibrated", {"centred": False}),
+        ({"mean_field": True}, "mean_field needs looks", {"looks": 36.0}),
+        ({"looks": 1.0}, "looks is 1", {"looks": 2.0}),
+    ],
+)
+def test_steps_that_do_not_go_together_are_refused_with_what_helps(
+    given: dict[str, Any], named: str, advised: dict[str, Any]
+) -> None:
+    with pytest.raises(AcdError, match=named) as refused:
+        steps_of(given)
+    assert refused.value.code is ErrorCode.SETTING_INVALID
+    assert steps_of(given | advised)
 
 
 def test_a_step_that_measured_nothing_does_nothing() -> None:

@@ -19,7 +19,16 @@ from acdtask.change.methods import detection_for
 from acdtask.cli.options import options_of
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.registry import JOBS, load_job
-from acdtask.project.config import AREA, JOBS_IN_ORDER, PATH_SETTINGS, SHARED, chosen_aoi, find_project, read_project
+from acdtask.project.config import (
+    AREA,
+    JOBS_IN_ORDER,
+    PATH_SETTINGS,
+    SHARED,
+    Project,
+    chosen_aoi,
+    find_project,
+    read_project,
+)
 from acdtask.project.starter import MAX_IMAGES_READ
 from tests.cli.scene import NORTH_UP, SIZE, Run, coherence, runner, write_area, write_images
 from workflows.parameters import bound_to
@@ -98,6 +107,17 @@ def test_every_setting_of_the_file_is_a_parameter_of_the_workflow() -> None:
         names = {bound.option.field: bound.parameter for bound in bound_to(job, load_job(job).settings, alone=False)}
         assert set(names) == set(load_job(job).settings.model_fields)
         assert {names[field] for field in ("layout", "variable", "instance", "aoi") if field in names} <= set(SHARED)
+
+
+def test_the_transform_of_the_baseline_is_also_the_monitors() -> None:
+    project = Project(Path("acd.toml"), {}, {"baseline": {"transform": "log"}, "monitor": {"direction": "rise"}})
+    of_job = {
+        job: project.of_job(job, load_job(job).settings.model_fields) for job in ("baseline", "monitor", "report")
+    }
+    assert [values.get("transform") for values in of_job.values()] == ["log", "log", None]
+    assert of_job["monitor"]["direction"] == "rise"
+    other = Project(Path("acd.toml"), {}, {"baseline": {"transform": "log"}, "monitor": {"transform": "none"}})
+    assert other.of_job("monitor", load_job("monitor").settings.model_fields)["transform"] == "none"
 
 
 def test_what_was_seen_of_the_images_is_written_down(starter: str) -> None:

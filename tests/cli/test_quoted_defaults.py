@@ -11,7 +11,7 @@ import pytest
 
 import acdtask
 import workflows
-from acdtask.change.methods import STANDARD, detection_for
+from acdtask.change.methods import ROBUST, STANDARD, detection_for
 from acdtask.jobs.monitor.settings import MonitorSettings
 
 FOLDERS = [Path(acdtask.__file__).parent, Path(workflows.__file__).parent]
@@ -53,6 +53,7 @@ def test_the_thresholds_that_the_monitor_quotes_are_those_that_it_takes(name: st
     field = MonitorSettings.model_fields[name]
     assert field.default is None, "the profile decides"
     assert f"({getattr(STANDARD, name)})" in str(field.description)
-    assert getattr(detection_for(str(MonitorSettings.model_fields["profile"].default), (0, 1000), 0.001, {}), name) == (
-        getattr(STANDARD, name)
-    )
+    if getattr(ROBUST, name) != getattr(STANDARD, name):
+        assert "not for robust" in str(field.description)
+    for profile, method in (("standard", STANDARD), ("robust", ROBUST)):
+        assert getattr(detection_for(profile, (0, 1000), 0.001, {}), name) == getattr(method, name)

@@ -41,9 +41,10 @@ def parameters(source: str, scene: SceneSettings = SCENE) -> dict[str, str]:
 
 
 def monitor_of(scene: Path, **more: Any) -> dict[str, Any]:
-    """A monitor for the chart's values, with the AOI; it starts nothing by itself."""
+    """A monitor for the chart's values, with the AOI; it starts nothing by itself, and tests submit the source."""
     aoi = json.loads((scene / "aoi.json").read_text())
-    return {"name": "koln", "schedules": ["0 0 1 1 *"], "suspend": True, "aoi": aoi, **more}
+    settings = {"layout": LAYOUT, "ingest-source": "s3://named-by/the-test"}
+    return {"name": "koln", "schedules": ["0 0 1 1 *"], "suspend": True, "aoi": aoi, "settings": settings, **more}
 
 
 def acdtask(*words: str) -> str:

@@ -76,6 +76,7 @@ def test_what_argo_cd_would_do_with_the_application(new_place: NewPlace, tmp_pat
     values = values_of_the_application(place)
     the_areas_are_applied(place, tmp_path)
 
+    assert "1 of 1 monitors: koln: ACD-112" in presync(place, with_an_open_ring(values), tmp_path)
     sync(place, values, tmp_path)
     the_schedule_is_heeded_at_once(place)
     versions = resource_versions(place)
@@ -100,6 +101,13 @@ def test_what_argo_cd_would_do_with_the_application(new_place: NewPlace, tmp_pat
     )
     assert place.get("configmap", "acd-aoi-koln")["data"]
     assert data_of(place) == data
+
+
+def with_an_open_ring(values: Json) -> Json:
+    """The values with an AOI that the schema accepts, but whose ring is not closed."""
+    monitor = {key: value for key, value in values["monitors"][0].items() if key != "aoiFrom"}
+    ring = [[6.8, 51.0], [6.9, 51.0], [6.9, 51.1]]
+    return {**values, "monitors": [{**monitor, "aoi": {"type": "Polygon", "name": "koln", "coordinates": [ring]}}]}
 
 
 def values_of_the_application(place: Place) -> Json:
@@ -132,18 +140,47 @@ def the_areas_are_applied(place: Place, folder: Path) -> None:
     assert place.get("configmap", "acd-aoi-koln")["data"]["aoi.json"] == (areas / "koln.json").read_text()
 
 
+HOOK = "helm.sh/hook"
+
+
 def rendered(place: Place, values: Json, folder: Path) -> list[Json]:
-    """What Argo CD renders: without Helm's test hooks."""
+    """What Argo CD applies in the sync itself: without hooks."""
+    return [one for one in templated(place, values, folder) if HOOK not in one["metadata"].get("annotations", {})]
+
+
+def templated(place: Place, values: Json, folder: Path) -> list[Json]:
+    """What Argo CD renders: without Helm's test hooks; those before an installation are its PreSync hooks."""
     file = folder / "application-values.yaml"
     file.write_text(yaml.safe_dump(values))
     text = call("helm", "template", "acd", CHART, "--namespace", place.namespace, "--values", file, "--skip-tests")
-    objects = [loaded for loaded in yaml.safe_load_all(text) if loaded]
-    assert not any("helm.sh/hook" in item["metadata"].get("annotations", {}) for item in objects)
-    return objects
+    return [one for one in yaml.safe_load_all(text) if one]
+
+
+def presync(place: Place, values: Json, folder: Path) -> str:
+    """Run the hooks before a sync, and delete them if they succeed. Returns what the job says of an invalid monitor."""
+    hooks = [one for one in templated(place, values, folder) if HOOK in one["metadata"].get("annotations", {})]
+    assert {one["metadata"]["annotations"][HOOK] for one in hooks} <= {"pre-install,pre-upgrade"}
+    jobs = [one for one in hooks if one["kind"] == "Job"]
+    if not jobs:
+        return ""
+    place.kubectl("delete", "job", "acd-check", "--ignore-not-found")
+    apply(place, "apply", "--filename", "-", objects=[one for one in hooks if one["kind"] != "Job"] + jobs)
+    ended = until(lambda: conditions(place) & {"Complete", "Failed"}, "end of the job acd-check", 240)
+    if "Failed" in ended:
+        return place.kubectl("logs", "job/acd-check")
+    for one in hooks:
+        place.kubectl("delete", one["kind"].lower(), one["metadata"]["name"])
+    return ""
+
+
+def conditions(place: Place) -> set[str]:
+    found = place.get("job", "acd-check").get("status", {}).get("conditions", [])
+    return {one["type"] for one in found if one["status"] == "True"}
 
 
 def sync(place: Place, values: Json, folder: Path) -> None:
-    """Apply wave by wave, and remove what is no longer there."""
+    """Run the hooks, apply wave by wave, and remove what is no longer there."""
+    assert presync(place, values, folder) == ""
     objects = rendered(place, values, folder)
     first = [item for item in objects if WAVE not in item["metadata"].get("annotations", {})]
     apply(place, *APPLY, objects=labelled(place, first))

@@ -17,7 +17,8 @@ import jsonschema
 import pytest
 import yaml
 
-from tests.helm.conftest import CHART, EXAMPLES, VALUES, Object, objects, of_kind
+from tests.helm.conftest import CHART, EXAMPLES, Object, objects, of_kind
+from tests.helm.conftest import FILES as VALUES_FILES
 from tests.workflows.fields import OPEN, unknown_to_schema
 from workflows.rendering import CHART_FILES
 
@@ -97,7 +98,7 @@ def chart(name: str, namespace: str = "watch", *settings: str) -> str:
     if program is None:
         pytest.skip("helm is not on PATH")
     arguments = [program, "template", "acd", str(CHART), "--namespace", namespace]
-    arguments += ["--values", str(VALUES / f"{name}.yaml"), *settings]
+    arguments += ["--values", str(VALUES_FILES[name]), *settings]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout

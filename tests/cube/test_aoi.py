@@ -19,6 +19,9 @@ BOTH = {"type": "MultiPolygon", "coordinates": [SQUARE["coordinates"], ISLAND["c
 TIMES = {"start_time": "2021-01-01T00:00:00.000Z", "end_time": "2021-02-10T02:00:00+02:00"}
 
 
+RING = [[6, 50], [7, 50], [7, 51], [6, 51], [6, 50]]
+
+
 def payload(**changes: Any) -> dict[str, Any]:
     """A small version of the example in the ingester's guide."""
     fields = {
@@ -182,6 +185,26 @@ FLAT = {"type": "Polygon", "coordinates": [[[7, 50], [8, 51], [7, 50], [7, 50]]]
 def test_an_invalid_aoi_is_refused_with_the_reason(source: str, code: ErrorCode, message: str) -> None:
     error = refused(source)
     assert (error.code, message in error.detail) == (code, True), str(error)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"type": "Polygon", "coordinates": [RING[:-1]]},
+        {"type": "Polygon", "coordinates": [RING, [[6.1, 50.1], [6.2, 50.1], [6.2, 50.2]]]},
+        {"type": "MultiPolygon", "coordinates": [[RING], [[[8, 50], [9, 50], [9, 51], [8, 51]]]]},
+    ],
+)
+def test_a_ring_that_is_not_closed_is_refused(shape: dict[str, Any]) -> None:
+    error = refused(json.dumps({"name": "x", **shape}))
+    assert error.code is ErrorCode.AOI_INVALID
+    assert "a ring that is not closed: it begins at (" in error.detail
+    assert error.fix.startswith("Add the ring's first position again")
+
+
+def test_the_heights_of_the_ends_of_a_ring_may_differ() -> None:
+    heights = [[*position, height] for height, position in enumerate(RING)]
+    assert load_aoi(json.dumps({"name": "x", "type": "Polygon", "coordinates": [heights]})).geometry.area == 1
 
 
 def test_the_file_is_named(tmp_path: Path) -> None:

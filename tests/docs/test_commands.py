@@ -17,6 +17,7 @@ RUN_ELSEWHERE = {
     "docs/how-to/install.md": "tests/docs/test_install_page.py",
     "docs/how-to/kubernetes.md": "tests/cluster/test_docs.py",
     "docs/how-to/gitops.md": "tests/cluster/test_gitops.py",
+    "docs/how-to/operate.md": "tests/docs/test_operate_page.py",
 }
 """Tests that run the `sh` blocks of a page and use its `yaml` blocks."""
 

@@ -16,7 +16,11 @@ from tests.conftest import CHECKOUT
 
 CHART = CHECKOUT / "helm" / "acd"
 VALUES = Path(__file__).parent / "values"
-EXAMPLES = sorted(path.stem for path in VALUES.glob("*.yaml"))
+SHIPPED = CHART / "examples"
+"""Values for users, one file for each cloud."""
+
+FILES = {path.stem: path for folder in (VALUES, SHIPPED) for path in folder.glob("*.yaml")}
+EXAMPLES = sorted(FILES)
 NAMESPACE = "watch"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The fast YAML loader if available, since the objects are long."""
@@ -30,7 +34,7 @@ Render: TypeAlias = Callable[[Object], list[Object]]
 
 def example(name: str) -> Object:
     """The values of an example."""
-    values: Object = yaml.safe_load((VALUES / f"{name}.yaml").read_text())
+    values: Object = yaml.safe_load(FILES[name].read_text())
     return values
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.docs.pages import text_of, without_blocks
-from tests.helm.conftest import EXAMPLES, Object, Render, example, merged, of_kind
+from tests.helm.conftest import EXAMPLES, Object, Render, Template, example, merged, of_kind
 
 pytestmark = pytest.mark.helm
 
@@ -57,8 +57,33 @@ def test_an_account_made_elsewhere_is_not_made(render: Render) -> None:
     ] == []
 
 
-def test_there_is_no_network_policy_unless_asked_for(render: Render) -> None:
-    assert of_kind(render(example("minimal")), "NetworkPolicy") == []
+PLACES = {name: {"cidrs": ["10.0.0.1/32"]} for name in ("objectStore", "apiServer")}
+
+
+@pytest.mark.parametrize(
+    ("policy", "made"),
+    [
+        ({}, False),
+        ({"dns": {"namespaces": ["dns"]}}, False),
+        (PLACES, True),
+        ({"enabled": "auto", **PLACES}, True),
+        ({"enabled": True, **PLACES}, True),
+        ({"enabled": False, **PLACES}, False),
+    ],
+)
+def test_there_is_a_network_policy_as_soon_as_its_places_are_given(
+    policy: Object, *, made: bool, render: Render
+) -> None:
+    rendered = render(merged(example("minimal"), {"networkPolicy": policy}))
+    assert len(of_kind(rendered, "NetworkPolicy")) == made
+
+
+@pytest.mark.parametrize("given", sorted(PLACES))
+def test_places_that_are_only_given_in_part_are_refused(given: str, template: Template) -> None:
+    (other,) = set(PLACES) - {given}
+    done = template(merged(example("minimal"), {"networkPolicy": {given: PLACES[given]}}))
+    assert done.returncode != 0
+    assert f"networkPolicy.{other} has neither cidrs nor namespaces" in done.stderr
 
 
 def test_the_network_policy_denies_all_but_what_is_named(render: Render) -> None:

@@ -8,7 +8,19 @@ import pytest
 import yaml
 
 from acdtask import __version__
-from tests.helm.conftest import CHART, EXAMPLES, NAMESPACE, VALUES, Render, Run, Template, example, of_kind
+from tests.helm.conftest import (
+    CHART,
+    EXAMPLES,
+    FILES,
+    NAMESPACE,
+    SHIPPED,
+    VALUES,
+    Render,
+    Run,
+    Template,
+    example,
+    of_kind,
+)
 
 ARGO_WORDS = ("workflow", "inputs", "outputs", "tasks", "steps", "item", "pod", "retries", "lastRetry", "cronworkflow")
 ARGO_BRACES = re.compile(r"\{\{-?\s*=?\s*(?:" + "|".join(ARGO_WORDS) + r")\b|\{\{`|\{\{\s*[\"']\{\{")
@@ -33,14 +45,16 @@ def test_braces_of_argo_would_be_found(text: str) -> None:
 
 @pytest.mark.helm
 def test_lint_has_nothing_to_say(helm: Run) -> None:
-    for arguments in ([], *(["--values", str(VALUES / f"{name}.yaml")] for name in EXAMPLES)):
+    for arguments in ([], *(["--values", str(FILES[name])] for name in EXAMPLES)):
         done = helm("lint", "--strict", str(CHART), *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "[WARNING]" not in done.stdout
 
 
-def test_there_are_ten_examples() -> None:
-    assert len(EXAMPLES) >= 10
+def test_there_are_ten_examples_and_one_for_each_cloud() -> None:
+    assert len(list(VALUES.glob("*.yaml"))) >= 10
+    assert {path.stem for path in SHIPPED.glob("*.yaml")} == {"aws", "azure", "gcp", "minio"}
+    assert len(FILES) == len(list(VALUES.glob("*.yaml"))) + 4
 
 
 @pytest.mark.helm
@@ -71,19 +85,23 @@ def test_every_object_is_named_labelled_and_in_the_namespace(name: str, render: 
 
 
 @pytest.mark.helm
-def test_only_the_smoke_test_is_a_hook(render: Render) -> None:
+def test_hooks_are_the_check_before_an_installation_and_the_smoke_test(render: Render) -> None:
     hooks = [
         resource
         for resource in render(example("one-monitor"))
         if "helm.sh/hook" in resource["metadata"].get("annotations", {})
     ]
-    assert [(hook["kind"], hook["metadata"]["annotations"]["helm.sh/hook"]) for hook in hooks] == [("Pod", "test")]
+    assert [(hook["kind"], hook["metadata"]["annotations"]["helm.sh/hook"]) for hook in hooks] == [
+        ("ConfigMap", "pre-install,pre-upgrade"),
+        ("Job", "pre-install,pre-upgrade"),
+        ("Pod", "test"),
+    ]
 
 
 @pytest.mark.helm
 def test_the_smoke_test_shows_the_version_and_reads_the_store(render: Render) -> None:
     (pod,) = of_kind(render(example("one-monitor")), "Pod")
-    (version,), (store,) = pod["spec"]["initContainers"], pod["spec"]["containers"]
+    (version,), (store, _) = pod["spec"]["initContainers"], pod["spec"]["containers"]
     assert (version["command"], version["args"]) == (["acdtask"], ["--version"])
     assert (store["command"], store["args"]) == (["acdtask"], ["show", "cube", "--if-any"])
     assert {"name": "ACD_CUBE", "value": "s3://ground/cubes/rhine"} in store["env"]
@@ -92,7 +110,7 @@ def test_the_smoke_test_shows_the_version_and_reads_the_store(render: Render) ->
 @pytest.mark.helm
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_notes_name_the_next_commands(name: str, helm: Run) -> None:
-    values = str(VALUES / f"{name}.yaml")
+    values = str(FILES[name])
     done = helm("install", "acd", str(CHART), "--namespace", NAMESPACE, "--dry-run=client", "--values", values)
     if "cluster unreachable" in done.stderr:
         pytest.skip("Helm 3 shows the notes only when it reaches a cluster")

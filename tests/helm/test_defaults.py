@@ -83,6 +83,13 @@ def test_dates_of_one_job_are_not_those_of_another(render: Render) -> None:
     assert found["acd-baseline"] == found["acd-consolidate"] == {}
 
 
+def test_the_transform_of_the_baseline_is_also_the_monitors(render: Render) -> None:
+    defaults = {"monitorDefaults": {"template": "acd-all", "settings": {"baseline": {"transform": "log"}}}}
+    found = changed(render(merged(example("minimal"), defaults)))
+    assert found["acd-all"] == {"baseline-transform": "log"}
+    assert found["acd-baseline"] == found["acd-monitor"] == {"transform": "log"}
+
+
 def test_without_monitors_and_settings_the_defaults_stay(render: Render) -> None:
     assert all(item == {} for item in changed(render(example("minimal"))).values())
 
@@ -94,7 +101,8 @@ def test_what_the_chart_knows_of_shared_settings_is_what_the_templates_say() -> 
     assert ALIASES["monitor", "baseline_name"] == ("baseline", "name")  # the same name in acd-monitor: nothing to know
     chosen = {(job, name) for job in ("consolidate", "monitor") for name in ("tags", "track", "pair_days", "mixed")}
     assert all(ALIASES[job, name] == ("baseline", name) for job, name in chosen)
-    assert len(ALIASES) == 3 + len(chosen)
+    assert ALIASES["monitor", "transform"] == ("baseline", "transform")
+    assert len(ALIASES) == 4 + len(chosen)
 
 
 def test_every_default_passes_the_check_of_a_monitor(render: Render) -> None:

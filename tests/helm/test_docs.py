@@ -15,28 +15,29 @@ from workflows.retries import LIMIT, RETRIED_EXIT_CODES
 
 KUBERNETES = (CHECKOUT / "docs/how-to/kubernetes.md").read_text()
 GITOPS = (CHECKOUT / "docs/how-to/gitops.md").read_text()
+OPERATE = (CHECKOUT / "docs/how-to/operate.md").read_text()
 BLOCK = re.compile(r"^```yaml\n# (?P<file>\S+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def blocks(page: str, file: str) -> list[Any]:
     """The YAML blocks of a page that begin with this filename."""
-    return [yaml.safe_load(found["body"]) for found in BLOCK.finditer(page) if found["file"] == file]
+    return [next(yaml.safe_load_all(found["body"])) for found in BLOCK.finditer(page) if found["file"] == file]
 
 
 def all_values() -> list[Object]:
     """The values of the chart in all pages."""
     (application,), (release,) = blocks(GITOPS, "application.yaml"), blocks(GITOPS, "helmrelease.yaml")
     given = [application["spec"]["source"]["helm"]["valuesObject"], release["spec"]["values"]]
-    return blocks(KUBERNETES, "values.yaml") + given
+    return blocks(KUBERNETES, "values.yaml") + blocks(OPERATE, "values.yaml") + given
 
 
 def test_every_yaml_block_says_which_file_it_is() -> None:
-    for page in (KUBERNETES, GITOPS):
+    for page in (KUBERNETES, GITOPS, OPERATE):
         assert page.count("```yaml\n") == len(BLOCK.findall(page))
 
 
 def test_no_command_of_a_cluster_is_run_without_one() -> None:
-    assert "```console" not in KUBERNETES + GITOPS
+    assert "```console" not in KUBERNETES + GITOPS + OPERATE
 
 
 @pytest.mark.helm

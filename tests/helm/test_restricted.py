@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from acdtask.engine.workflow_limits import PODS_AT_ONCE
 from tests.helm.conftest import EXAMPLES, Object, Render, example, merged, of_kind
 from tests.helm.restricted import violations
 
@@ -34,6 +35,7 @@ def patched(containers: list[Object], patches: list[Object]) -> list[Object]:
 def pods(rendered: list[Object]) -> list[Object]:
     """The specification of every pod, as Argo assembles it from workflow and template."""
     found = [pod["spec"] for pod in of_kind(rendered, "Pod")]
+    found += [job["spec"]["template"]["spec"] for job in of_kind(rendered, "Job")]
     for workflow in of_kind(rendered, "WorkflowTemplate"):
         spec = workflow["spec"]
         for template in spec["templates"]:
@@ -44,7 +46,9 @@ def pods(rendered: list[Object]) -> list[Object]:
             volumes = spec.get("volumes", []) + template.get("volumes", [])
             patch = json.loads(spec["podSpecPatch"]) if "podSpecPatch" in spec else {}
             own = {kind: patched(ARGOS[kind], patch.get(kind, [])) for kind in ARGOS}
+            volumes = volumes + patch.get("volumes", [])
             pod = {"securityContext": context, "volumes": volumes, "containers": containers + own["containers"]}
+            pod["automountServiceAccountToken"] = patch.get("automountServiceAccountToken", True)
             found.append({**pod, "initContainers": template.get("initContainers", []) + own["initContainers"]})
     return found
 
@@ -59,9 +63,56 @@ def test_every_pod_may_run_under_restricted(name: str, render: Render) -> None:
 
 @pytest.mark.helm
 def test_the_patch_of_argos_containers_can_be_left_to_the_controller(render: Render) -> None:
-    rendered = render({**example("minimal"), "executor": {"restricted": False}})
+    rendered = render({**example("minimal"), "executor": {"restricted": False, "tokenOnly": False}})
     assert all("podSpecPatch" not in workflow["spec"] for workflow in of_kind(rendered, "WorkflowTemplate"))
     assert [violation for pod in pods(rendered) for violation in violations(pod) if "main" in violation] == []
+
+
+TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105  # a path
+
+
+@pytest.mark.helm
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_token_of_the_account_is_mounted_only_into_argos_containers(name: str, render: Render) -> None:
+    for pod in pods(render(example(name))):
+        assert pod["automountServiceAccountToken"] is False
+        containers = pod["containers"] + pod.get("initContainers", [])
+        with_token = {container["name"] for container in containers if TOKEN in mounts_of(container)}
+        argos = {"init", "wait"} & {container["name"] for container in containers}
+        assert with_token == argos
+        if argos:
+            (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "executor-token"]
+            files = [source for item in volume["projected"]["sources"] for source in paths_of(item)]
+            assert sorted(files) == ["ca.crt", "namespace", "token"]
+
+
+def mounts_of(container: Object) -> dict[str, str]:
+    """The volumes of a container by path."""
+    return {mount["mountPath"]: mount["name"] for mount in container.get("volumeMounts", [])}
+
+
+def paths_of(source: Object) -> list[str]:
+    """The files of a source of a projected volume."""
+    (content,) = source.values()
+    return [content["path"]] if "path" in content else [item["path"] for item in content["items"]]
+
+
+@pytest.mark.helm
+def test_the_token_can_be_left_to_kubernetes(render: Render) -> None:
+    rendered = render({**example("minimal"), "executor": {"tokenOnly": False}})
+    for workflow in of_kind(rendered, "WorkflowTemplate"):
+        assert "executor-token" not in workflow["spec"]["podSpecPatch"]
+        assert "allowPrivilegeEscalation" in workflow["spec"]["podSpecPatch"]
+
+
+@pytest.mark.helm
+def test_the_number_of_pods_is_a_value(render: Render) -> None:
+    def numbers(**values: int) -> set[int]:
+        rendered = render({**example("minimal"), **values})
+        return {workflow["spec"]["parallelism"] for workflow in of_kind(rendered, "WorkflowTemplate")}
+
+    assert numbers() == {PODS_AT_ONCE}
+    assert numbers(parallelism=7) == {7}
 
 
 @pytest.mark.helm

@@ -15,7 +15,7 @@ from tests.helm.conftest import CHART, EXAMPLES, Object, example, merged
 SCHEMA: Object = json.loads((CHART / "values.schema.json").read_text())
 TEXT = (CHART / "values.yaml").read_text()
 DEFAULTS: Object = yaml.safe_load(TEXT)
-FREE = {"settings", "annotations", "nodeSelector", "affinity", "extraEnv", "requests", "limits"}
+FREE = {"settings", "annotations", "labels", "nodeSelector", "affinity", "extraEnv", "requests", "limits"}
 """Maps whose keys are chosen by the user, or defined by Kubernetes."""
 
 SAID_ABOVE = {"requests", "limits", "cidrs", "namespaces", "ports"}

@@ -16,7 +16,7 @@ from pathlib import Path
 import numcodecs  # type: ignore[import-untyped]  # untyped
 import pytest
 
-from images import slim
+from images import sbom, slim
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "images" / "Containerfile").read_text()
@@ -217,6 +217,8 @@ def build(**settings: str) -> subprocess.CompletedProcess[str]:
         ({"IMAGE": "acd:latest"}, "needs a tag other than latest"),
         ({"IMAGE": "registry:5000/acd"}, "needs a tag other than latest"),
         ({"BUILDER": "make"}, "must be buildah, podman or docker"),
+        ({"PLATFORMS": "linux/riscv64"}, "must list linux/amd64 and linux/arm64"),
+        ({"PLATFORMS": "linux/amd64,"}, "must list linux/amd64 and linux/arm64"),
     ],
 )
 def test_a_build_that_is_not_reproducible_is_refused(settings: dict[str, str], message: str) -> None:
@@ -254,6 +256,54 @@ def test_the_builder_gets_the_image_name_the_base_and_the_timestamp(builder: str
     assert {f"BASE={base}", "SOURCE_DATE_EPOCH=1700000000"} <= set(arguments)
     assert any(re.fullmatch(r"VERSION=\d+\.\d+\.\d+.*", argument) for argument in arguments)
     assert builder == "docker" or "--timestamp" in arguments
+
+
+BOTH = "linux/amd64,linux/arm64"
+
+
+@pytest.mark.parametrize("builder", ["buildah", "podman", "docker"])
+def test_an_image_for_several_platforms_has_one_name(builder: str, tmp_path: Path) -> None:
+    program = tmp_path / builder
+    program.write_text('#!/bin/sh\necho "$0" "$@"\n')
+    program.chmod(0o755)
+    done = build(BUILDER=str(program), IMAGE="registry.example/acd:1", PLATFORMS=BOTH, BUILD_OPTIONS="--push")
+    assert done.returncode == 0, done.stderr
+    *before, call, image = [line.removeprefix(f"{program} ") for line in done.stdout.splitlines()]
+    assert image == "registry.example/acd:1"
+    assert f"--platform {BOTH}" in call
+    assert call.endswith("--push .")
+    if builder == "docker":
+        assert call.startswith("buildx build --tag registry.example/acd:1 ")
+        assert before == []
+    else:
+        assert f"--manifest {image}" in call
+        assert "--tag" not in call
+        assert before == [f"manifest exists {image}"], "and an old list is removed, silently"
+
+
+@pytest.mark.install
+@pytest.mark.parametrize("platform", ["x86_64-manylinux_2_28", "aarch64-manylinux_2_28"])
+def test_the_lock_has_wheels_for_every_platform_of_the_image(platform: str, tmp_path: Path) -> None:
+    probe = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--dest", str(tmp_path / "probe"), "hatchling"]
+    answer = subprocess.run(probe, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        pytest.skip(f"pip reaches no package index: {answer.stderr.strip().splitlines()[-1]}")
+    python = sbom.python_of_image()
+    command = [Path(sys.executable).with_name("uv"), "pip", "install", "--dry-run", "--require-hashes", "--no-deps"]
+    command += ["--only-binary", ":all:", "--python-platform", platform, "--python-version", python]
+    command += ["--target", tmp_path / "target", "-r", ROOT / "requirements" / "run.txt"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    chosen = set(re.findall(r"^ \+ ([a-z0-9.-]+)==", done.stderr, re.MULTILINE))
+    entries = sbom.entries_of_image((ROOT / "requirements" / "run.txt").read_text(), python)
+    assert chosen == set(re.findall(r"^([a-z0-9.-]+)==", entries, re.MULTILINE))
+
+
+def test_the_base_of_the_image_is_for_every_platform_of_the_wheels() -> None:
+    """The digest is that of an index, which lists images of amd64 and arm64; see decision 0042."""
+    text = (ROOT / "docs/decisions/0042-images-that-can-be-trusted.md").read_text()
+    (digest,) = re.findall(r"sha256:[0-9a-f]{64}", instructions()[0][1])
+    assert digest in text
 
 
 def test_a_library_without_its_debug_information_works_as_before(tmp_path: Path) -> None:

@@ -101,4 +101,4 @@ def digests(folder: Path) -> dict[str, str]:
 
 if __name__ == "__main__":
     with WorkerPool(2) as two_workers:
-        run_chain(Path(sys.argv[1]), sys.argv[2], two_workers)
+        run_chain(Path(sys.argv[1]), sys.argv[2], two_workers, Chain(profile=sys.argv[3]))

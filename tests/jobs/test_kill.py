@@ -13,13 +13,13 @@ import pytest
 from tests.conftest import CHECKOUT
 from tests.jobs.chain import digests, simulate
 
-KILLS = 30
+KILLS = {"standard": 30, "robust": 10}
+"""How often a chain with a method is killed."""
 
 
-def start_chain(scene: Path, cube: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.jobs.chain", str(scene), str(cube)], cwd=CHECKOUT, stderr=subprocess.DEVNULL
-    )
+def start_chain(scene: Path, cube: Path, method: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tests.jobs.chain", str(scene), str(cube), method]
+    return subprocess.Popen(command, cwd=CHECKOUT, stderr=subprocess.DEVNULL)
 
 
 @pytest.fixture(scope="module")
@@ -35,19 +35,20 @@ def is_catalogue_so_far(path: Path, whole: Path) -> bool:
     return all(link in whole_links for link in links)
 
 
-def test_thirty_kills_change_no_byte(scene: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", KILLS)
+def test_many_kills_change_no_byte(method: str, scene: Path, tmp_path: Path) -> None:
     undisturbed = tmp_path / "undisturbed"
-    assert start_chain(scene, undisturbed).wait(300) == 0
+    assert start_chain(scene, undisturbed, method).wait(300) == 0
     expected = digests(undisturbed)
     moments = random.Random(30)  # noqa: S311  # moments of a test
     kills = cubes = 0
-    while kills < KILLS:
+    while kills < KILLS[method]:
         cubes += 1
         cube = tmp_path / f"cube{cubes}"
         while True:
-            process = start_chain(scene, cube)
+            process = start_chain(scene, cube, method)
             try:
-                assert process.wait(moments.uniform(0.8, 5.0) if kills < KILLS else 300) == 0
+                assert process.wait(moments.uniform(0.8, 5.0) if kills < KILLS[method] else 300) == 0
                 break
             except subprocess.TimeoutExpired:
                 process.kill()

@@ -51,10 +51,20 @@ CASES: list[tuple[type[Job[Any, Any]], str]] = [
     (BaselineJob, "moments"),
     (MonitorJob, "statistics"),
     (MonitorJob, "label"),
+    (MonitorJob, "judge"),
     (MonitorJob, "cut"),
     (ReportJob, "draw"),
 ]
 NAMES = [f"{job.name}-{round_name}" for job, round_name in CASES]
+METHODS: dict[str, dict[str, Any]] = {
+    "standard": {"min_count": 4, "min_area": 20},
+    "robust": {"profile": "robust", "min_count": 4, "false_per_1000km2": 300.0},
+}
+
+
+def method_with(round_name: str) -> str:
+    """A method that has a round."""
+    return "robust" if round_name == "judge" else "standard"
 
 
 @pytest.fixture(scope="module")
@@ -62,22 +72,27 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return simulate(tmp_path_factory.mktemp("scene"), SCENE)
 
 
-def steps(scene: Path) -> list[tuple[Job[Any, Any], Settings]]:
+def steps(scene: Path, method: str = "standard") -> list[tuple[Job[Any, Any], Settings]]:
     common: dict[str, Any] = {"aoi": str(scene / "aoi.json"), "layout": LAYOUT}
     return [
         (IngestJob(), IngestSettings(source=str(scene / "images"), shard_files=2)),
         (ConsolidateJob(), ConsolidateSettings(**common)),
         (BaselineJob(), BaselineSettings(**common, end=reference_end(SCENE))),
-        (MonitorJob(), MonitorSettings(**common, min_count=4, min_area=20)),
+        (MonitorJob(), MonitorSettings(**common, **METHODS[method])),
         (ReportJob(), ReportSettings(**common, truth=str(scene / "truth.geojson"), shard_images=1)),
     ]
 
 
 def run_all(
-    scene: Path, cube: Path, *, quarantine: int = 0, leave_out: frozenset[type[Job[Any, Any]]] = frozenset()
+    scene: Path,
+    cube: Path,
+    *,
+    quarantine: int = 0,
+    leave_out: frozenset[type[Job[Any, Any]]] = frozenset(),
+    method: str = "standard",
 ) -> None:
     with WorkerPool(0) as pool:
-        for job, settings in steps(scene):
+        for job, settings in steps(scene, method):
             if type(job) not in leave_out:
                 run_locally(job, settings, str(cube), pool=pool, progress=False, quarantine=quarantine)
             if job.name == "ingest":
@@ -134,15 +149,15 @@ def left_out_jobs(job: type[Job[Any, Any]]) -> frozenset[type[Job[Any, Any]]]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[type[Job[Any, Any]]], Path]:
-    made: dict[frozenset[type[Job[Any, Any]]], Path] = {}
+def undisturbed(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    made: dict[tuple[frozenset[type[Job[Any, Any]]], str], Path] = {}
 
-    def cube(job: type[Job[Any, Any]]) -> Path:
+    def cube(job: type[Job[Any, Any]], method: str = "standard") -> Path:
         without = left_out_jobs(job)
-        if without not in made:
-            made[without] = tmp_path_factory.mktemp("undisturbed") / "cube"
-            run_all(scene, made[without], leave_out=without)
-        return made[without]
+        if (without, method) not in made:
+            made[without, method] = tmp_path_factory.mktemp("undisturbed") / "cube"
+            run_all(scene, made[without, method], leave_out=without, method=method)
+        return made[without, method]
 
     return cube
 
@@ -210,7 +225,7 @@ def assert_made_up(cube: Path, expected: Path, job: type[Job[Any, Any]]) -> None
     assert page_of(cube) == page_of(expected)
 
 
-def test_the_scene_has_patches_in_several_tiles(undisturbed: Callable[[type[Job[Any, Any]]], Path]) -> None:
+def test_the_scene_has_patches_in_several_tiles(undisturbed: Callable[..., Path]) -> None:
     (body,) = newest(undisturbed(MonitorJob), "monitor")
     store = Store.at(str(undisturbed(MonitorJob)))
     images = read_images(MonitorManifest.model_validate_json(body), store)
@@ -223,13 +238,14 @@ def test_a_shard_that_fails_for_good_is_left_out_and_the_next_run_makes_up_for_i
     job: type[Job[Any, Any]],
     round_name: str,
     scene: Path,
-    undisturbed: Callable[[type[Job[Any, Any]]], Path],
+    undisturbed: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cube, expected = tmp_path / "cube", undisturbed(job)
+    cube, method = tmp_path / "cube", method_with(round_name)
+    expected = undisturbed(job, method)
     poison = Poison(job, round_name).install(monkeypatch)
-    run_all(scene, cube, quarantine=1, leave_out=left_out_jobs(job))
+    run_all(scene, cube, quarantine=1, leave_out=left_out_jobs(job), method=method)
     shards = poison.ran[f"{job.name}-{round_name}"]
     assert shards >= 3
     page = page_of(cube)
@@ -242,7 +258,7 @@ def test_a_shard_that_fails_for_good_is_left_out_and_the_next_run_makes_up_for_i
 
     poison.active = False
     poison.ran.clear()
-    run_all(scene, cube, leave_out=left_out_jobs(job))
+    run_all(scene, cube, leave_out=left_out_jobs(job), method=method)
     if job is IngestJob:  # the images stay judged against the baseline that was made without one
         judge_anew(scene, cube)
     assert_made_up(cube, expected, job)
@@ -262,19 +278,20 @@ def test_without_a_budget_nothing_is_published_and_the_next_run_changes_no_byte(
     job: type[Job[Any, Any]],
     round_name: str,
     scene: Path,
-    undisturbed: Callable[[type[Job[Any, Any]]], Path],
+    undisturbed: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cube, expected = tmp_path / "cube", undisturbed(job)
+    cube, method = tmp_path / "cube", method_with(round_name)
+    expected = undisturbed(job, method)
     poison = Poison(job, round_name).install(monkeypatch)
     with pytest.raises(RuntimeError, match=SENTENCE):
-        run_all(scene, cube, leave_out=left_out_jobs(job))
+        run_all(scene, cube, leave_out=left_out_jobs(job), method=method)
     assert not list(cube.glob(f"products/*/{job.name}/*/manifests/*"))
     assert not list(cube.glob("products/*/report/*/index.html"))
     poison.active = False
     poison.ran.clear()
-    run_all(scene, cube, leave_out=left_out_jobs(job))
+    run_all(scene, cube, leave_out=left_out_jobs(job), method=method)
     assert digests(cube) == digests(expected)
 
 
@@ -394,16 +411,16 @@ def test_pods_of_the_partial_run_that_come_back_late_change_nothing(
     round_name: str, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every shard and gather of the monitor again, as they would go on with what they knew when a shard was missing."""
-    cube = tmp_path / "cube"
+    cube, method = tmp_path / "cube", method_with(round_name)
     poison = Poison(MonitorJob, round_name).install(monkeypatch)
-    run_all(scene, cube, quarantine=1)
+    run_all(scene, cube, quarantine=1, method=method)
     (folder,) = (cube / "runs/monitor").iterdir()
     job, site = MonitorJob(), open_site(str(cube))
     plan = load_plan(MonitorJob(), folder.name, site)
     stale = {name: RoundState.find(plan, name, site) for name in plan.rounds}
     known = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
     poison.active = False
-    run_all(scene, cube)
+    run_all(scene, cube, method=method)
     (body,) = newest(cube, "monitor")
     assert b"quarantined" not in body
     before = digests(cube)

@@ -126,3 +126,47 @@ def test_the_last_pair_is_compared_with_the_other_twenty_nine(cube: Path, real_d
     ours = whole[:60, :100][known]
     steady = np.nanstd(others[:, known], axis=0) < 5
     np.testing.assert_allclose(ours[~steady], expected[~steady], atol=0.006)
+
+
+SMALL = (slice(12, 34), slice(30, 52))
+"""22 x 22 px of the crop."""
+
+
+def test_an_area_of_22_by_22_pixels_is_judged_as_a_part_of_the_whole(
+    cube: Path, real_data: Path, tmp_path: Path
+) -> None:
+    """Without centring, which needs more pixels: z and quality are those that numpy computes."""
+    with rasterio.open(next((real_data / "pyrate_cropA/geotiffs").glob("*_cc.tif"))) as raster:
+        west, north = raster.transform @ (SMALL[1].start, SMALL[0].start)
+        east, south = raster.transform @ (SMALL[1].stop, SMALL[0].stop)
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    area = {"type": "Polygon", "coordinates": [ring], "name": "small"}
+    times = {"start_time": "2018-01-01T00:00:00Z", "end_time": "2018-12-31T00:00:00Z"}
+    aoi = tmp_path / "small.json"
+    aoi.write_text(json.dumps({**area, **times}))
+    common = {"aoi": str(aoi), "layout": "crop"}
+    with WorkerPool(0) as pool:
+        run_locally(BaselineJob(), BaselineSettings(**common, leave_out=(LAST_PAIR,)), str(cube), pool=pool)
+        monitor = MonitorSettings(**common, records=LAST_PAIR, start="2018-07-17", centred=False)
+        outcome = run_locally(MonitorJob(), monitor, str(cube), pool=pool)
+    (path,) = cube.glob("products/small/monitor/*/manifests/*.json")
+    (image,) = read_images(MonitorManifest.model_validate_json(path.read_bytes()), Store.at(str(cube)))
+    judged = {name: count for name, count in image.quality_px.items() if name != "OUTSIDE"}
+    assert sum(judged.values()) == 22 * 22
+    z = np.full((80, 120), np.nan)
+    for tile in image.tiles:
+        with rasterio.open(cube / tile.z.uri) as raster:
+            row, column = tile.tile.origin
+            pixels = raster.read(1, masked=True).astype(np.float64) * raster.scales[0]
+            z[row : row + 40, column : column + 40] = pixels.filled(np.nan)
+    stored = np.rint(images_of(real_data).astype(np.float64) * 1000)[:, *SMALL]
+    stored[stored == 0] = np.nan
+    paths = sorted((real_data / "pyrate_cropA/geotiffs").glob("*_cc.tif"))
+    last = next(place for place, path in enumerate(paths) if "20180506-20180717" in path.name)
+    others = np.delete(stored, last, axis=0)
+    enough = np.count_nonzero(~np.isnan(others), axis=0) >= 20
+    known = ~np.isnan(stored[last]) & enough & (np.nanstd(others, axis=0) >= 5)
+    assert known.sum() == judged["VALID"] == np.count_nonzero(~np.isnan(z))
+    expected = (np.nanmean(others, axis=0) - stored[last]) / np.nanstd(others, axis=0)
+    np.testing.assert_allclose(z[SMALL][known], expected[known], atol=0.006)
+    assert any(f"({judged['VALID']} of 484 px)" in line for line in outcome.lines)

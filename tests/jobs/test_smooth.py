@@ -55,6 +55,18 @@ SIZE, REFERENCE, MONITORED = 60, 10, 2
 LAYOUT = "cut"
 SMOOTH: dict[str, Any] = {"smooth": 1.2, "low": 0.9, "high": 1.8, "min_area": 15, "min_count": 5}
 WIDE: dict[str, Any] = {"smooth": 3.0, "low": 0.5, "high": 1.0, "min_area": 10, "min_count": 5, "profile": "tutorial"}
+ROBUST: dict[str, Any] = {
+    "centred": False,
+    "calibrated": True,
+    "smooth": 1.2,
+    "looks": 36.0,
+    "mean_field": True,
+    "low": 0.0,
+    "high": 1.2,
+    "min_area": 10,
+    "min_count": 5,
+}
+"""The steps of the robust method, without its judgement."""
 RESAMPLED = 7.0
 """Metres by which the pixels of a layout may lie beside those of the images."""
 
@@ -202,9 +214,12 @@ def expected(
         inside[rows : row - 3 + 20 + how.cell, columns : column - 5 + 20 + how.cell] = False
     given = {name: value for name, value in method.items() if name != "profile"}
     detection: Detection = detection_for(method.get("profile", "standard"), (0, 1000), 0.001, given)
-    # The baseline of these tests is of the standard profile, which does not take zeros for nodata.
+    # The baseline of these tests is of the standard profile, which neither takes zeros for nodata nor clips.
     moments = Moments.of_images(images[:REFERENCE], -1)
-    return [detect_against(moments, image, detection, nodata=-1, inside=inside) for image in images[REFERENCE:]]
+    return [
+        detect_against(moments, image, detection, nodata=-1, inside=inside, origin=(3 - 20, 5 - 20))
+        for image in images[REFERENCE:]
+    ]
 
 
 def assert_as_expected(result: Result, changes: list[ImageChange]) -> None:
@@ -235,10 +250,10 @@ def whole(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[st
     return result
 
 
-METHODS: dict[str, dict[str, Any]] = {"smooth": SMOOTH, "wide": WIDE}
+METHODS: dict[str, dict[str, Any]] = {"smooth": SMOOTH, "wide": WIDE, "robust": ROBUST}
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("name", ["smooth", "wide"])
 def test_there_are_patches_which_smoothing_has_made(
     name: str, scene: Path, whole: Callable[..., Result], tmp_path: Path
 ) -> None:
@@ -265,7 +280,9 @@ def test_there_are_patches_which_smoothing_has_made(
 )
 def test_no_cut_shows(how: How, scene: Path, whole: Callable[..., Result], tmp_path: Path) -> None:
     site = make(scene, str(tmp_path / "cube"), how)
-    for name, method in METHODS.items() if how.cell > 7 else [("smooth", SMOOTH)]:
+    for name, method in METHODS.items():
+        if how.cell == 7 and name == "wide":
+            continue  # its halo of 12 px needs many small tiles for each
         result_of(site, monitor(scene, site, how, **method), how).assert_is(whole(name, how.shift))
 
 

@@ -165,6 +165,29 @@ def test_an_error_of_a_stage_is_in_the_event(scene: Path, tmp_path: Path) -> Non
     assert (cause["job"], cause["stage"], cause["error"]) == ("ingest", "plan", "ACD-110")
 
 
+@pytest.mark.parametrize(
+    ("given", "stage", "named"),
+    [
+        ({"min-count": "25"}, "plan", "the baseline has 20 images"),
+        ({"min-count": "10", "min-std": "0.9"}, "gather", "px std too small"),
+    ],
+)
+def test_a_monitor_that_judges_nothing_fails_at_once_with_its_counts(
+    given: dict[str, str], stage: str, named: str, scene: Path, cube: Path, tmp_path: Path
+) -> None:
+    with receiving() as receiver:
+        parameters = {"layout": "utm32", "here-seconds": "0", "webhook": receiver.url, **given}
+        result = submit("acd-monitor", parameters, scene, tmp_path / "run", cube)
+    assert (result.phase, result.exit_code) == ("Failed", 78)
+    assert all(len(node.attempts) <= 1 for node in result.nodes)
+    (event,) = receiver.events
+    assert short(event) == ("failed", "koln", "Failed", 0)
+    (cause,) = event["data"]["causes"]
+    assert (cause["job"], cause["stage"], cause["error"]) == ("monitor", stage, "ACD-330")
+    assert named in cause["detail"]
+    assert not list(cube.glob("products/*/monitor/*/manifests/*"))
+
+
 def test_a_receiver_that_comes_late_is_told_after_a_retry(scene: Path, cube: Path, tmp_path: Path) -> None:
     with receiving(when=(tmp_path / "run/pods/onExit.notify-1").exists) as receiver:
         result = submit("acd-monitor", {**MONITOR, "webhook": receiver.url}, scene, tmp_path / "run", cube)

@@ -18,7 +18,7 @@ from tests.workflows.equipment.pods import Host
 from workflows.rendering import CHART_FILES
 
 REFERENCE = 21
-ROUNDS = ("statistics", "label", "cut")
+ROUNDS = ("statistics", "label", "judge", "cut")
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +58,10 @@ def test_a_method_that_measures_nothing_has_no_pod_of_that_round(
 ) -> None:
     result = submit(site, tmp_path, **parameters)
     assert result.phase == "Succeeded"
-    assert pods(result) == {"statistics": 0, "label": 4 + 1, "cut": 4 + 1}
+    assert pods(result) == {"statistics": 0, "label": 4 + 1, "judge": 0, "cut": 4 + 1}
     skipped = {node.name for node in result.nodes if node.phase == "Skipped" and "statistics" in node.name}
     assert {name.rpartition(".")[2] for name in skipped} == {"run-statistics", "gather-statistics"}
+    assert {node.name.rpartition(".")[2] for node in result.nodes if node.phase == "Skipped"} >= {"gather-judge"}
 
     cube = Path(shutil.copytree(site / "cube", tmp_path / "local/cube"))
     given = MonitorSettings.model_validate({"aoi": str(site / "aoi.json"), "layout": LAYOUT, **settings})
@@ -72,11 +73,21 @@ def test_a_method_that_measures_nothing_has_no_pod_of_that_round(
 def test_a_method_that_measures_has_them(site: Path, tmp_path: Path) -> None:
     result = submit(site, tmp_path)
     assert result.phase == "Succeeded"
-    assert pods(result) == dict.fromkeys(ROUNDS, 4 + 1)
+    assert pods(result) == {**dict.fromkeys(ROUNDS, 4 + 1), "judge": 0}
 
 
 def test_a_method_with_a_halo_has_them_too(site: Path, tmp_path: Path) -> None:
     """The round measures nothing, but must find unreadable tiles before their neighbours read them."""
     result = submit(site, tmp_path, profile="tutorial", smooth="1.2")
     assert result.phase == "Succeeded"
+    assert pods(result) == {**dict.fromkeys(ROUNDS, 4 + 1), "judge": 0}
+
+
+def test_a_method_that_judges_candidates_has_all(site: Path, tmp_path: Path) -> None:
+    result = submit(site, tmp_path, profile="robust")
+    assert result.phase == "Succeeded"
     assert pods(result) == dict.fromkeys(ROUNDS, 4 + 1)
+    cube = Path(shutil.copytree(site / "cube", tmp_path / "local/cube"))
+    given = MonitorSettings(aoi=str(site / "aoi.json"), layout=LAYOUT, profile="robust")
+    assert run(MonitorJob(), given, cube).plan.rounds == ROUNDS
+    assert digests(cube) == digests(tmp_path / "cube")

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-from acdtask.change.steps.centring import CentringSettings
+from acdtask.change.steps.calibration import Calibration, CalibrationSettings
+from acdtask.change.steps.centring import Centring, CentringSettings
+from acdtask.change.steps.likelihood import Likelihood, LikelihoodSettings
+from acdtask.change.steps.mean_field import MeanField, MeanFieldSettings
 from acdtask.change.steps.smooth import SmoothSettings
 from acdtask.change.steps.step import Step, StepSettings
+from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["STEPS", "AllStepSettings", "recorded_steps", "steps_of"]
 
 
-class AllStepSettings(CentringSettings, SmoothSettings):
+class AllStepSettings(CentringSettings, CalibrationSettings, SmoothSettings, LikelihoodSettings, MeanFieldSettings):
     """The settings of all steps. To add a step, add its settings to the bases; methods apply steps in their order."""
 
 
@@ -26,7 +30,21 @@ def steps_of(given: Mapping[str, Any]) -> tuple[Step, ...]:
     (Centring(), Smooth(sigma=1.2))
     """
     chosen = (kind.chosen(given) for kind in STEPS)
-    return tuple(step for step in chosen if step is not None)
+    steps = tuple(step for step in chosen if step is not None)
+    kinds = {type(step) for step in steps}
+    if {Centring, Calibration} <= kinds:
+        raise AcdError(
+            ErrorCode.SETTING_INVALID,
+            "centred and calibrated are both on; calibrated z is centred already",
+            "Give --no-centred, or --no-calibrated.",
+        )
+    if MeanField in kinds and Likelihood not in kinds:
+        raise AcdError(
+            ErrorCode.SETTING_INVALID,
+            "mean_field needs looks: neighbours support each other's likelihood of a drop",
+            "Give --looks, such as --looks 36, or --no-mean-field.",
+        )
+    return steps
 
 
 def recorded_steps(steps: Iterable[Step]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from acdtask.change.scene import Scene
 __all__ = ["Counts", "Step", "StepSettings", "Whole", "halo_of", "measuring", "reads_twice"]
 
 Counts: TypeAlias = NDArray[np.int64]
-"""What a step counts in a tile: integers of a fixed shape, so that their sum over tiles does not depend on order."""
+"""What a step counts in a tile: integers, whose total over tiles (`Step.total`) does not depend on order."""
 
 Whole: TypeAlias = NDArray[Any]
 """What a step concludes about the whole image."""
@@ -55,9 +55,23 @@ class Step(ABC):
         """Count in a tile without its halo."""
         raise NotImplementedError
 
+    def total(self, parts: Sequence[Counts]) -> Counts:
+        """Add the counts of tiles, at least one, in any order."""
+        return np.sum(parts, axis=0, dtype=np.int64)
+
     def conclude(self, counts: Counts) -> Whole:
         """Reduce the counts of the whole image to a small array, which every tile receives."""
         raise NotImplementedError
+
+    def part(self, whole: Whole, areas: Sequence[tuple[int, int, int, int]]) -> Whole:
+        """What tiles need of a conclusion, if it has a value per place.
+
+        Args:
+            whole: the conclusion.
+            areas: top, left, bottom, right of the tiles with their halo, in global pixels.
+        """
+        del areas
+        return whole
 
     @abstractmethod
     def apply(self, scene: Scene, whole: Whole | None) -> Scene:

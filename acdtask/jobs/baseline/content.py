@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from acdtask.cube.model import Record, Slice
 from acdtask.jobs.baseline.settings import BaselineSettings
+from acdtask.jobs.cautions import Caution
 from acdtask.jobs.contract import Content, Context, Plan, Settings
 from acdtask.jobs.products import BaselineTile
 from acdtask.jobs.shards import TileOfWork, TilesWork
@@ -39,10 +40,11 @@ class BaselineContent(Content):
         replaced: addresses of pixels that were replaced after ingestion, by record id.
         track, polarisation: the only track and polarisation of the images; empty if unknown or several.
         lines: sentences about the images, for the user.
+        warnings: what makes the baseline less reliable.
     """
 
     described: ClassVar[frozenset[str]] = frozenset(
-        {"aoi", "area", "start", "end", "last", "track", "polarisation", "lines"}
+        {"aoi", "area", "start", "end", "last", "track", "polarisation", "lines", "warnings"}
     )
 
     aoi: str
@@ -57,6 +59,7 @@ class BaselineContent(Content):
     track: str = ""
     polarisation: str = ""
     lines: tuple[str, ...] = ()
+    warnings: tuple[Caution, ...] = Field(default=(), exclude_if=lambda value: not value)
 
     def science(self, settings: Settings) -> dict[str, Any]:
         """The settings that affect results, with the resulting area and period, as JSON values."""

@@ -6,6 +6,8 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
+from acdtask.change.methods import BASELINE_CLIPS
+from acdtask.change.moments import CLIP_ROUNDS
 from acdtask.cube.model import Dataset, Record, Variable
 from acdtask.cube.stac.items import Json, StacLinks, stac_collection
 from acdtask.jobs.baseline.settings import ALGORITHM
@@ -53,6 +55,7 @@ class BaselineDocuments:
         self.identity = f"{area}_baseline_{content_id}".replace("/", "_")
         self._area, self._variable = area, variable
         self._start, self._end = (dt.datetime.fromisoformat(science[name]) for name in ("start", "end"))
+        self._clip = science.get("clip", BASELINE_CLIPS.get(science["profile"], 0.0))
         self._facts = {
             "area": area,
             "baseline": content_id,
@@ -85,10 +88,15 @@ class BaselineDocuments:
     @property
     def lineage(self) -> str:
         """A sentence about how the baseline was computed."""
-        return (
+        text = (
             f"Mean, population standard deviation and number of the valid images of {self._variable.name} in the "
-            "period, from exact integer sums per pixel."
+            "period, from exact integer sums per pixel"
         )
+        if self._clip:
+            text += (
+                f", without values more than {self._clip:g} standard deviations below the mean ({CLIP_ROUNDS} rounds)"
+            )
+        return f"{text}."
 
     @property
     def interval(self) -> tuple[dt.datetime, dt.datetime]:

@@ -11,10 +11,11 @@ from acdtask.cube.aoi import Aoi, load_aoi
 from acdtask.cube.model import RecordQuery, Variable
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.content import TAG_CONTENT, BaselineContent, BaselinePlan, BaselineWork, StackOfTile
-from acdtask.jobs.baseline.moments import MeasureMoments, defaults_of, name_of
+from acdtask.jobs.baseline.moments import MeasureMoments, name_of
 from acdtask.jobs.baseline.period import period_of, period_text
 from acdtask.jobs.baseline.pixels import figures_of, sentences_of
 from acdtask.jobs.baseline.settings import ALGORITHM, BaselineSettings
+from acdtask.jobs.cautions import baseline_season, caution_lines, plan_notes
 from acdtask.jobs.comparable import (
     Composition,
     Overlaps,
@@ -26,7 +27,6 @@ from acdtask.jobs.comparable import (
 )
 from acdtask.jobs.contract import (
     AGAIN,
-    WARNING,
     Draft,
     Estimate,
     Findings,
@@ -44,6 +44,7 @@ from acdtask.jobs.manifests import (
 from acdtask.jobs.products import BaselineManifest
 from acdtask.jobs.shards import Sharding, no_work
 from acdtask.jobs.stacks import Stacks, area_of, tiles_of_aoi
+from acdtask.jobs.transformed import transform_of
 from acdtask.raster.grid import Layout
 from acdtask.raster.tiling import tiles_as_geojson
 
@@ -64,6 +65,7 @@ class BaselineJob(Job[BaselineSettings, BaselineContent]):
         aoi = load_aoi(settings.aoi)
         layout = site.cube.layout(settings.layout)
         variable = site.cube.variable(settings.variable)
+        transform_of(variable, settings.transform)  # an error of the setting is reported before any work
         selection = settings.selection(aoi, aoi.start, aoi.end)
         requested = selection.start, selection.end
         stacks = Stacks(site.cube, selection)
@@ -97,7 +99,7 @@ class BaselineJob(Job[BaselineSettings, BaselineContent]):
                 "baseline period": period_text(start, end, by_default=requested[1] is None),
                 **composition.notes(),
                 **grids_note(site, settings.variable, settings.instance, stacks.records),
-                **({WARNING: warning} if (warning := _too_few(most, settings)) else {}),
+                **plan_notes(content.warnings, text=_too_few(most, settings)),
                 **({AGAIN: "this baseline is already published and becomes the latest again"} if is_published else {}),
             },
             nothing_to_do="this baseline is already published and is the latest" if current else "",
@@ -114,7 +116,7 @@ class BaselineJob(Job[BaselineSettings, BaselineContent]):
         manifest = BaselineManifest.model_validate_json(body)
         figures: dict[str, float] = {"images": len(plan.content.images), "tiles": len(manifest.tiles)}
         figures["tiles_left_out"] = len(manifest.quarantined)
-        return Findings(figures={**figures, **figures_of(manifest.tiles)})
+        return Findings(figures={**figures, **figures_of(manifest.tiles)}, warnings=manifest.warnings)
 
     def notes(self, plan: BaselinePlan, site: Site) -> list[str]:
         """The composition of the images, and the shares of the area that have a mean and that can be judged."""
@@ -122,26 +124,29 @@ class BaselineJob(Job[BaselineSettings, BaselineContent]):
         aoi, missing = plan.content.aoi, ErrorCode.BASELINE_UNKNOWN
         _, body = find_manifest(site.store, aoi, self.name, "", plan.content_id, missing)
         manifest = BaselineManifest.model_validate_json(body)
-        min_count = defaults_of(settings, site.cube.variable(settings.variable)).min_count
-        return [*plan.content.lines, *sentences_of(manifest.tiles, min_count)]
+        min_count = PROFILES[settings.profile].min_count
+        warnings = caution_lines(manifest.warnings)
+        return [*plan.content.lines, *sentences_of(manifest.tiles, min_count), *warnings]
 
 
 def _content(
     stacks: Stacks, period: tuple[datetime, datetime], work: list[StackOfTile], composition: Composition, aoi: Aoi
 ) -> BaselineContent:
+    images = tuple(dict.fromkeys(stacks.label_of(record) for record in stacks.records))
     return BaselineContent(
         aoi=aoi.name,
         area=area_of(aoi),
         start=period[0],
         end=period[1],
         last=stacks.records[-1].datetime,
-        images=tuple(dict.fromkeys(stacks.label_of(record) for record in stacks.records)),
+        images=images,
         records=tuple(record.id for record in stacks.records),
         tiles=tuple(stack.tile.cell for stack in work),
         replaced=stacks.replaced(),
         track=composition.track,
         polarisation=composition.polarisation,
         lines=tuple(composition.lines()),
+        warnings=tuple(baseline_season(images)),
     )
 
 

@@ -12,6 +12,7 @@ from acdtask import __version__
 from acdtask.change.methods import PROFILES, detection_for
 from acdtask.change.moments import Moments
 from acdtask.change.thresholds import Detection
+from acdtask.change.transform import NODATA, Transform
 from acdtask.cube.model import Addition, Dataset, Instance, Record, Variable
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.content import (
@@ -40,6 +41,7 @@ from acdtask.jobs.products import (
     baseline_variables,
 )
 from acdtask.jobs.quarantine import QuarantinedTile
+from acdtask.jobs.transformed import transform_of, transformed
 from acdtask.raster.checksums import checksum_of
 from acdtask.raster.cog import encode_cog
 from acdtask.raster.grid import Tile
@@ -61,12 +63,13 @@ class MeasureMoments(Round[BaselineWork, Nothing, BaselineTiles]):
         """Compute each tile's moments block by block, and write four COGs."""
         settings, site, area = context.settings, context.site, shape(context.content.area)
         variable = site.cube.variable(settings.variable)
-        record, detection = record_of(context.plan), defaults_of(settings, variable)
+        described = transformed(variable, settings.transform)
+        record, detection = record_of(context.plan), defaults_of(settings, described)
         tiles = []
         for done, stack in enumerate(work.tiles, start=1):
-            moments = _moments(stack, variable, settings, site)
-            tile = _write(stack.tile, moments, variable, settings.name, record, context)
-            pixels = pixels_of(moments, inside_mask(area, stack.tile.grid), detection)
+            moments, clipped = _moments(stack, variable, settings, site)
+            tile = _write(stack.tile, moments, described, settings.name, record, context)
+            pixels = pixels_of(moments, clipped, inside_mask(area, stack.tile.grid), detection)
             tiles.append(tile.model_copy(update={"pixels": pixels}))
             context.progress(done)
         return BaselineTiles(tiles=tiles)
@@ -74,7 +77,7 @@ class MeasureMoments(Round[BaselineWork, Nothing, BaselineTiles]):
     def gather(self, results: Results[BaselineWork, BaselineTiles], context: BaselineContext) -> Handouts[Nothing]:
         """Publish the manifest and, once no tile is missing, record and datasets in one commit."""
         plan, site, settings = context.plan, context.site, context.settings
-        variable = site.cube.variable(settings.variable)
+        variable = transformed(site.cube.variable(settings.variable), settings.transform)
         tiles = [tile for _, written in results for tile in written.tiles]
         require_means(tiles, context.content.aoi)
         quarantined = tuple(
@@ -128,7 +131,7 @@ def name_of(settings: BaselineSettings) -> str:
 
 
 def defaults_of(settings: BaselineSettings, variable: Variable) -> Detection:
-    """The default method of a monitor with the same profile."""
+    """The default method of a monitor with the same profile. `variable` is the described (transformed) one."""
     dformat = variable.dformat
     return detection_for(settings.profile, (dformat.min, dformat.max), variable.scale, {})
 
@@ -156,23 +159,46 @@ def _manifest(
         quarantined=quarantined,
         track=content.track,
         polarisation=content.polarisation,
+        warnings=content.warnings,
     )
 
 
-def _moments(work: StackOfTile, variable: Variable, settings: BaselineSettings, site: Site) -> Moments:
-    """The moments of a tile, from a block and IMAGES_AT_ONCE images at a time, so that memory stays bounded."""
-    grid, nodata = work.tile.grid, variable.dformat.nodata
-    profile = PROFILES[settings.profile]
-    whole = Moments.zeros(grid.shape)
-    for window in grid.blocks(BLOCK):
+def _moments(
+    work: StackOfTile, variable: Variable, settings: BaselineSettings, site: Site
+) -> tuple[Moments, NDArray[np.int32]]:
+    """The moments of a tile, and the number of values that were clipped, block by block.
+
+    Memory stays bounded. Clipping needs all images of a block at once, so blocks are smaller if there are many.
+    """
+    grid, nodata, clip = work.tile.grid, variable.dformat.nodata, settings.clip_or_default
+    profile, transform = PROFILES[settings.profile], transform_of(variable, settings.transform)
+    whole, clipped = Moments.zeros(grid.shape), np.zeros(grid.shape, np.int32)
+    size, at_once = BLOCK, IMAGES_AT_ONCE
+    if clip:
+        at_once = len(work.slices)
+        while size > 1 and at_once * size**2 > IMAGES_AT_ONCE * BLOCK**2:
+            size //= 2
+    for window in grid.blocks(size):
         block = Moments.zeros((window.height, window.width))
-        for first in range(0, len(work.slices), IMAGES_AT_ONCE):
-            images = work.slices[first : first + IMAGES_AT_ONCE]
+        for first in range(0, len(work.slices), at_once):
+            images = work.slices[first : first + at_once]
             stack = site.cube.read(grid.window(window), images, variable, settings.resampling)
-            block += Moments.of_images(*profile.without_zeros(stack, nodata))
+            of_images, low = Moments.clipped(*_prepared(stack, nodata, profile, transform), clip)
+            block += of_images
+            clipped[window.slices] += low
         part = whole.window(*window.slices)
         part.count[:], part.total[:], part.total_of_squares[:] = block.count, block.total, block.total_of_squares
-    return whole
+    return whole, clipped
+
+
+def _prepared(
+    stack: NDArray[Any], nodata: float, profile: Detection, transform: Transform | None
+) -> tuple[NDArray[Any], float | None]:
+    """Images as their moments are computed, and the nodata to use."""
+    if transform is None:
+        return profile.without_zeros(stack, nodata)
+    images, _ = profile.without_zeros(stack, nodata)
+    return transform.apply(images), NODATA
 
 
 def _write(

@@ -15,14 +15,17 @@ from acdtask.jobs.products import BaselinePixels, BaselineTile
 
 __all__ = ["figures_of", "pixels_of", "require_means", "sentences_of"]
 
-_SUMMED = ("area_px", "mean_px", "scored_px", "few_px", "steady_px")
+_SUMMED = ("area_px", "mean_px", "scored_px", "few_px", "steady_px", "values", "clipped_values")
 
 
-def pixels_of(moments: Moments, inside: NDArray[np.bool_], detection: Detection) -> BaselinePixels:
+def pixels_of(
+    moments: Moments, clipped: NDArray[np.int32], inside: NDArray[np.bool_], detection: Detection
+) -> BaselinePixels:
     """Count the pixels of a baseline tile.
 
     Args:
         moments: moments of the tile, shape (height, width).
+        clipped: same shape, number of values that were left out as unusually low.
         inside: same shape, True in the area of interest.
         detection: method that defines which pixels can be judged.
     """
@@ -39,6 +42,8 @@ def pixels_of(moments: Moments, inside: NDArray[np.bool_], detection: Detection)
         steady_px=int(np.count_nonzero(enough & ~spread)),
         most_images=int(known.max(initial=0)),
         half_count=int(np.sort(known)[(known.size - 1) // 2]) if known.size else 0,
+        values=int(known.sum(dtype=np.int64)),
+        clipped_values=int(clipped[inside].sum(dtype=np.int64)),
     )
 
 
@@ -65,6 +70,9 @@ def sentences_of(tiles: Sequence[BaselineTile], min_count: int) -> list[str]:
         return []
     area, scored = figures["area_px"], figures["scored_px"]
     lines = [f"mean and std of {percent(figures['mean_px'], area)} of the area ({figures['mean_px']} of {area} px)"]
+    if clipped := figures["clipped_values"]:
+        every = figures["values"] + clipped
+        lines.append(f"left out {percent(clipped, every)} of the values as unusually low ({clipped} of {every})")
     reasons = [
         f"{figures[name]} px {text}"
         for name, text in (("few_px", f"fewer than {min_count} images"), ("steady_px", "std too small"))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
+from acdtask.change.methods import BASELINE_CLIPS, DEFAULT_PROFILE, Profile
+from acdtask.change.transform import TRANSFORM, Transformation
 from acdtask.cube.model import DescribedName, Name
 from acdtask.jobs.selection import ImageSelectionSettings
 from acdtask.jobs.shards import BY_COST, POD_START
@@ -21,11 +21,31 @@ class BaselineSettings(ImageSelectionSettings):
     """Settings that select the images of a baseline and describe its result."""
 
     variable: DescribedName = Field(default="CoherenceVV", description="variable to describe")
-    profile: Literal["standard", "tutorial"] = Field(
-        default="standard", description="tutorial: zeros are nodata, as in the notebook that acd is based on"
+    profile: Profile = Field(
+        default=DEFAULT_PROFILE,
+        description="method of the monitor that will use it; robust: unusually low values are left out (clip);"
+        " tutorial: zeros are nodata, as in the notebook that acd is based on",
+    )
+    clip: float | None = Field(
+        default=None,
+        ge=0,
+        le=100,
+        exclude_if=lambda value: value is None,
+        description="leave out values more than this many standard deviations below a pixel's mean, in two rounds"
+        f" (robust: {BASELINE_CLIPS['robust']}; otherwise 0: none)",
+    )
+    transform: Transformation = Field(
+        default="none",
+        exclude_if=lambda value: value == "none",
+        description=TRANSFORM,
     )
     name: Name = Field(default="annual", description="name of the result, used as instance of its variables")
     min_dates: int = Field(default=2, ge=1, description="minimum number of dates; fewer are an error")
     resampling: Resampling | None = Field(default=None, description="default: the variable's")
     shard_tiles: int | None = Field(default=None, ge=1, description=f"tiles per shard; {BY_COST}")
     pod_start: float = Field(default=0, ge=0, allow_inf_nan=False, description=POD_START)
+
+    @property
+    def clip_or_default(self) -> float:
+        """The clip; 0 if nothing is left out."""
+        return BASELINE_CLIPS.get(self.profile, 0.0) if self.clip is None else self.clip

@@ -93,7 +93,10 @@ class IngestSettings(Settings):
         "pixels that differ",
     )
     wait_minutes: float = Field(
-        default=0, ge=0, description="geocube-ingester only: minutes to wait until it is done; 0 checks once"
+        default=0,
+        ge=0,
+        allow_inf_nan=False,
+        description="geocube-ingester only: minutes to wait until it is done; 0 checks once",
     )
     post_again: bool = Field(
         default=False,

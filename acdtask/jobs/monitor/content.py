@@ -9,14 +9,17 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from acdtask.change.thresholds import Detection
-from acdtask.cube.model import Slice
+from acdtask.cube.model import Slice, Variable
+from acdtask.jobs.cautions import Caution
 from acdtask.jobs.contract import Content, Context, Plan, Settings
 from acdtask.jobs.monitor.halo import BaselineViews
 from acdtask.jobs.monitor.images import ImageWork
+from acdtask.jobs.monitor.reference import Reference
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.products import MonitorTile
 from acdtask.jobs.quarantine import QuarantinedTile
 from acdtask.jobs.shards import TileOfWork, TilesWork
+from acdtask.jobs.transformed import transformed
 from acdtask.raster.data_format import Resampling
 
 __all__ = [
@@ -29,6 +32,7 @@ __all__ = [
     "MonitorWork",
     "TileWithoutBaseline",
     "TileWork",
+    "compared_variable",
 ]
 
 
@@ -85,17 +89,21 @@ class MonitorContent(Content):
         since: start of the series.
         images: the images.
         without_baseline: tiles that the baseline lacks.
+        reference: the images of the baseline, for methods that judge candidates by their past.
         lines: sentences about the images, for the user.
+        warnings: what makes results of some images less reliable, as far as known before they are judged.
     """
 
-    described: ClassVar[frozenset[str]] = frozenset({"lines"})
+    described: ClassVar[frozenset[str]] = frozenset({"lines", "warnings"})
 
     method: Method
     baseline: str
     since: dt.datetime
     images: tuple[ImageWork, ...] = ()
     without_baseline: tuple[TileWithoutBaseline, ...] = Field(default=(), exclude_if=lambda value: not value)
+    reference: Reference | None = Field(default=None, exclude_if=lambda value: value is None)
     lines: tuple[str, ...] = ()
+    warnings: tuple[Caution, ...] = Field(default=(), exclude_if=lambda value: not value)
 
     def identity(self, settings: Settings) -> dict[str, Any]:
         """The content without the settings, since the method contains the relevant ones."""
@@ -146,3 +154,9 @@ class CutTiles(BaseModel):
 
 MonitorPlan = Plan[MonitorSettings, MonitorContent]
 MonitorContext = Context[MonitorSettings, MonitorContent]
+
+
+def compared_variable(context: MonitorContext) -> Variable:
+    """The variable that is compared: the ingested one, or its transform."""
+    ingested = context.site.cube.variable(context.settings.variable)
+    return transformed(ingested, context.content.method.rules.transform)

@@ -1,4 +1,4 @@
-"""Third round: writes change masks and traces the outlines of patches."""
+"""Last round: writes change masks and traces the outlines of patches and of rejected candidates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from acdtask.change.polygons import trace
 from acdtask.change.zscore import Quality
 from acdtask.jobs.codec import read_scratch
 from acdtask.jobs.contract import Handouts, Nothing, Results, Round
-from acdtask.jobs.monitor.content import CutTile, CutTiles, MonitorContext, MonitorPlan, MonitorWork, TileWork
+from acdtask.jobs.monitor.content import (
+    CutTile,
+    CutTiles,
+    MonitorContext,
+    MonitorPlan,
+    MonitorWork,
+    TileWork,
+    compared_variable,
+)
 from acdtask.jobs.monitor.documents import tags_of_image
 from acdtask.jobs.monitor.images import Subfolders, monitor_tile
 from acdtask.jobs.monitor.label import Blobs, TileBlobs, TileLabels
@@ -32,7 +40,7 @@ class CutMasks(Round[MonitorWork, Blobs, CutTiles]):
     def run(self, work: MonitorWork, handout: Blobs, context: MonitorContext) -> CutTiles:
         """Write the change mask of each tile and image, and trace its outlines."""
         content = context.content
-        variable = context.site.cube.variable(context.settings.variable)
+        variable = compared_variable(context)
         tags = {label: tags_of_image(image, variable, context.plan)["change"] for label, image in content.image.items()}
         tiles: list[CutTile] = []
         for done, tile in enumerate(work.tiles, start=1):
@@ -60,8 +68,9 @@ def _cut(
     """Write the change mask of a tile and image, and describe its content."""
     files, tile_labels = blobs.files, read_scratch(context.scratch, blobs.files.labels, TileLabels)
     ids = blobs.blob_ids[tile_labels.labels].astype(np.int32)
+    kept = (ids > 0) & ~np.isin(ids, blobs.rejected) if len(blobs.rejected) else ids > 0
     data = encode_cog(
-        _mask(ids, tile_labels.quality),
+        _mask(kept, tile_labels.quality),
         tile.tile.grid,
         nodata=MASK_NODATA,
         band_names=("change", "quality"),
@@ -78,12 +87,12 @@ def _cut(
         place=place.model_copy(update={"z": z, "change": change}),
         pieces=[(piece.blob, piece.polygon.wkb_hex) for piece in trace(ids, tile.tile.origin)],
         sizes={z.uri: files.z_size, change.uri: len(data)},
-        changed_px=int(np.count_nonzero(ids)),
+        changed_px=int(np.count_nonzero(kept)),
         quality_px={reason.name: int(counts[reason]) for reason in Quality},
     )
 
 
-def _mask(blobs: NDArray[np.int32], quality: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    change = (blobs > 0).astype(np.uint8)
+def _mask(kept: NDArray[np.bool_], quality: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    change = kept.astype(np.uint8)
     change[quality != Quality.VALID] = MASK_NODATA
     return np.stack([change, quality])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from acdtask.cube.model import Variable
 from acdtask.cube.stac.items import StacLinks, stac_catalog, stac_collection
@@ -34,6 +35,7 @@ from acdtask.jobs.products import (
     z_variable,
 )
 from acdtask.jobs.provenance import processing_fields, processing_provider, tiff_tags
+from acdtask.jobs.quantity import is_coherence
 from acdtask.jobs.styles import CHANGE_CATEGORIES, CHANGE_COLOURS, QUALITY_CATEGORIES, patch_style, raster_style
 from acdtask.raster.mosaic import MosaicBand, encode_vrt
 
@@ -70,7 +72,9 @@ def files_of_image(
     """
     z, change, facts = z_variable(variable), change_variable(variable), _facts(image, variable, plan)
     known = {name: facts[name] for name in ("baseline", "layout", "method", "variable")}
-    properties = processing_fields(_lineage(variable), known, f"monitor {plan.algorithm}")
+    properties = processing_fields(
+        _lineage(variable, plan.content.method.detection), known, f"monitor {plan.algorithm}"
+    )
     product = image.folder.rpartition("/")[0]
     month = _month_key(product, f"{image.datetime.astimezone(dt.UTC):%Y-%m}")
     above = StacLinks(ROOT, f"{folder}/{CATALOGUE}", f"{product}/{COLLECTION}", _identity(product))
@@ -100,8 +104,8 @@ def files_of_image(
         stem = image.stem(variable, name)
         tiles = {getattr(cut.place, name).uri: cut.place.tile.grid for cut in cuts}
         files[f"{stem}.vrt"] = encode_vrt(tiles, bands, href=f"{folder}/{stem}.vrt", metadata=tags[name])
-        files[f"{stem}.qml"] = raster_style(name, variable)
-    files["patches.qml"] = patch_style()
+        files[f"{stem}.qml"] = raster_style(name, variable, direction=plan.content.method.rules.direction)
+    files["patches.qml"] = patch_style(direction=plan.content.method.rules.direction)
     return files
 
 
@@ -159,7 +163,7 @@ def _collection(folder: str, manifest: MonitorManifest, variable: Variable) -> b
         footprint=manifest.aoi_geometry,
         interval=(first, None),
         title=_title(manifest),
-        providers=[processing_provider(_lineage(variable))],
+        providers=[processing_provider(_lineage(variable, manifest.settings["detection"]))],
     )
     return encode_document(collection)
 
@@ -176,18 +180,25 @@ def _title(manifest: MonitorManifest) -> str:
     return f"Change of {manifest.variable} ({manifest.layout}, {manifest.settings.get('name', 'monitor')})"
 
 
-def _lineage(variable: Variable) -> str:
+def _lineage(variable: Variable, detection: Mapping[str, Any]) -> str:
+    """A sentence about how z and patches were computed."""
+    direction = detection.get("direction", "drop")
+    difference = "image - baseline mean" if direction == "rise" else "baseline mean - image"
+    similar = "coherence" if is_coherence(variable) else "baseline mean"
+    high = "high z, or of low z" if direction == "both" else "high z"
     return (
-        f"z = (baseline mean - image) / baseline standard deviation of {variable.name}, centred on the image's median "
-        "of pixels with similar coherence if the method says so; patches are connected pixels of high z."
+        f"z = ({difference}) / baseline standard deviation of {variable.name}, centred on the image's median "
+        f"of pixels with similar {similar} if the method says so; patches are connected pixels of {high}."
     )
 
 
 def _facts(image: ImageWork, variable: Variable, plan: MonitorPlan) -> dict[str, str]:
     method = plan.content.method
+    direction = method.rules.direction
     return {
         "area": image.aoi,
         "baseline": image.baseline,
+        **({} if direction == "drop" else {"direction": direction}),
         "image": image.label,
         "layout": method.layout,
         "method": method.profile,

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from acdtask.jobs.cautions import Caution, caution_lines, merged
 from acdtask.jobs.contract import Findings, ImageFindings, Site
 from acdtask.jobs.coverage import ENOUGH, JudgedPixels
 from acdtask.jobs.monitor.content import MonitorPlan
@@ -50,6 +51,7 @@ def findings_of(plan: MonitorPlan, published: MonitorManifest, files: Mapping[st
         },
         images=images,
         files={name: site.store.address_of(key) for name, key in files.items()},
+        warnings=tuple(merged(_cautions_of(plan, products))),
     )
 
 
@@ -60,10 +62,23 @@ def sentences_of(plan: MonitorPlan, published: MonitorManifest, site: Site) -> l
         return []
     patches = sum(product.patch_count for product in products)
     lines = [f"{_plural(patches, 'patch', 'patches')} in {_plural(len(products), 'image')}"]
+    held_back = sum(product.rejected_count for product in products)
+    if held_back:
+        where = "rejected.geojson beside the patches of each image has the reasons"
+        lines.append(f"{_plural(held_back, 'candidate')} held back; {where}")
     if not patches:
         near = [(product.closest.rank, product.label, product.closest) for product in products if product.closest]
         lines += _closest(near, published.settings["detection"])
-    return lines + judged_lines(_judged(products))
+    judged, cautions = judged_lines(_judged(products)), _cautions_of(plan, products)
+    if len(products) == 1:  # its share is that of the run, which has a line already
+        cautions = [caution for caution in cautions if caution.kind != "little judged"]
+    return [*lines, *judged, *caution_lines(cautions)]
+
+
+def _cautions_of(plan: MonitorPlan, products: Sequence[ImageProduct]) -> list[Caution]:
+    """Warnings about a plan's images, with those about images that have no product."""
+    of_products = [caution for product in products for caution in product.warnings]
+    return [*of_products, *(caution for caution in plan.content.warnings if caution.kind == "no tiles")]
 
 
 def sentences_without_patches(published: MonitorManifest, date: str, store: Store) -> list[str]:
@@ -146,6 +161,7 @@ def findings_of_image(product: ImageProduct, site: Site) -> ImageFindings:
         area_px=judged.area_px,
         judged_px=judged.judged_px,
         z_max=product.closest.z_max if product.closest else None,
+        warnings=product.warnings,
     )
 
 

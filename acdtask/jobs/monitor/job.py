@@ -8,9 +8,11 @@ from datetime import datetime
 import numpy as np
 
 from acdtask.change.steps.step import halo_of
+from acdtask.change.thresholds import Detection
 from acdtask.cube.aoi import Aoi, load_aoi
 from acdtask.cube.model import Record, Variable
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.cautions import Caution, image_season, plan_notes, without_tiles
 from acdtask.jobs.comparable import (
     Composition,
     Overlaps,
@@ -30,16 +32,18 @@ from acdtask.jobs.contract import (
     Shard,
     Site,
 )
-from acdtask.jobs.costs import MONITOR
+from acdtask.jobs.costs import JUDGE, MONITOR
 from acdtask.jobs.manifests import find_manifest, is_latest
 from acdtask.jobs.monitor.content import MonitorContent, MonitorPlan, MonitorWork, TileWithoutBaseline, TileWork
 from acdtask.jobs.monitor.cut import CutMasks
 from acdtask.jobs.monitor.findings import findings_of, sentences_of
 from acdtask.jobs.monitor.halo import views_around
 from acdtask.jobs.monitor.images import ImageWork
+from acdtask.jobs.monitor.judge import JudgeCandidates
 from acdtask.jobs.monitor.label import LabelTiles
 from acdtask.jobs.monitor.measure import MeasureImages, is_measured
 from acdtask.jobs.monitor.publish import patch_files
+from acdtask.jobs.monitor.reference import reference_of
 from acdtask.jobs.monitor.series import (
     ALGORITHM,
     Judgements,
@@ -52,7 +56,7 @@ from acdtask.jobs.monitor.series import (
 )
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.monitor.tally import require_images
-from acdtask.jobs.monitor.versions import notes_on_period, notes_on_versions
+from acdtask.jobs.monitor.versions import notes_on_clip, notes_on_period, notes_on_versions, require_fitting
 from acdtask.jobs.products import BaselineManifest, MonitorManifest
 from acdtask.jobs.shards import HELD_BYTES, Sharding, no_work
 from acdtask.jobs.stacks import Stacks, tiles_of_aoi
@@ -68,11 +72,11 @@ BECOMES_LATEST = "these images are already monitored, and their result becomes t
 
 
 class MonitorJob(Job[MonitorSettings, MonitorContent]):
-    """Finds where new images are abnormally far below their baseline."""
+    """Finds where new images are abnormally far below their baseline, or above it."""
 
     name = "monitor"
     algorithm = ALGORITHM
-    rounds = (MeasureImages(), LabelTiles(), CutMasks())
+    rounds = (MeasureImages(), LabelTiles(), JudgeCandidates(), CutMasks())
     settings = MonitorSettings
     content = MonitorContent
 
@@ -101,9 +105,13 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
             require_images(len(baseline.images), _most_images(baseline), method.rules)
         elif pending:
             _refuse_without_tiles([*pending.values()], baseline, without)
+        warnings = _warnings(pending, work, without, baseline)
+        reference = reference_of(baseline, aoi, site.cube) if method.rules.judging and work else None
         current = is_latest(site.store, aoi.name, self.name, _name(settings), method.id)
         again = not work and bool(judgements.complete) and not current
-        shards, estimate = _shards_and_estimate(work, settings, layout, variable, halo, dates=len(pending))
+        shards, estimate = _shards_and_estimate(
+            work, settings, layout, variable, halo, dates=len(pending), past=len(reference.images) if reference else 0
+        )
         return Draft(
             content=MonitorContent(
                 method=method,
@@ -111,15 +119,18 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
                 since=since,
                 images=() if again else tuple(pending.values()),
                 without_baseline=tuple(without),
+                reference=reference,
                 lines=(
                     *composition.lines(),
                     *_other_lengths(composition, baseline),
+                    *notes_on_clip(baseline, settings.profile),
                     *notes_on_period(baseline, since, [*pending.values()], settings.start),
                     *versions,
                 ),
+                warnings=() if again else tuple(warnings),
             ),
             shards=no_work(MonitorWork(tiles=[])) if again else shards,
-            rounds=self.round_names if is_measured(method.rules) else tuple(self.round_names[1:]),
+            rounds=_rounds_of(method.rules),
             estimate=estimate,
             notes={
                 "map": tiles_as_geojson([tile.tile for tile in work]),
@@ -128,6 +139,7 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
                 **composition.notes(),
                 **grids_note(site, settings.variable, settings.instance, wanted),
                 **({"baseline versions": versions} if versions else {}),
+                **(plan_notes(warnings) if work else {}),
             },
             nothing_to_do=""
             if work or again
@@ -171,23 +183,56 @@ def _work_of(
 
 
 def _shards_and_estimate(
-    work: list[TileWork], settings: MonitorSettings, layout: Layout, variable: Variable, halo: int, *, dates: int
+    work: list[TileWork],
+    settings: MonitorSettings,
+    layout: Layout,
+    variable: Variable,
+    halo: int,
+    *,
+    dates: int,
+    past: int,
 ) -> tuple[list[Shard[MonitorWork]], Estimate]:
-    """The tiles divided into shards, and the expected cost of all."""
+    """The tiles divided into shards, and the expected cost of all.
+
+    `past` is the number of baseline images with which candidates are compared; any tile may have candidates.
+    """
     pixels, images = layout.cell_pixels**2, sum(len(tile.images) for tile in work)
     pixel_bytes = np.dtype(variable.dformat.dtype).itemsize
-    seconds = [MONITOR.seconds(len(tile.images), pixels * pixel_bytes) for tile in work]
+    judging = JUDGE.seconds(past, pixels * pixel_bytes) if past else 0.0
+    seconds = [MONITOR.seconds(len(tile.images), pixels * pixel_bytes) + judging for tile in work]
     held = [len(tile.images) * pixels * TABLE_BYTES_PER_PIXEL for tile in work]
     estimate = Estimate(
         tiles=len(work),
         dates=dates,
-        bytes_read=images * (layout.cell_pixels + 2 * halo) ** 2 * pixel_bytes + len(work) * 12 * pixels,
+        bytes_read=images * (layout.cell_pixels + 2 * halo) ** 2 * pixel_bytes
+        + len(work) * pixels * (12 + pixel_bytes * past),
         bytes_written=images * pixels * 4,
         core_seconds=sum(seconds),
         memory_bytes=MONITOR.memory(pixels, 3 * images, pixels, min(sum(held), HELD_BYTES)),
     )
     sharding = Sharding(settings.shard_tiles, settings.pod_start)
     return sharding.shards(work, lambda tiles: MonitorWork(tiles=tiles), seconds, held), estimate
+
+
+def _warnings(
+    pending: Mapping[str, ImageWork],
+    work: list[TileWork],
+    without: list[TileWithoutBaseline],
+    baseline: BaselineManifest,
+) -> list[Caution]:
+    """Warnings about the images to judge: of a season that the baseline lacks, or without any tile."""
+    labels = {image.label for tile in work for image in tile.images}
+    known = labels.union(*(gap.images for gap in without))
+    return [
+        *image_season(baseline.images, sorted(labels)),
+        *without_tiles(sorted(pending.keys() - known)),
+    ]
+
+
+def _rounds_of(rules: Detection) -> tuple[str, ...]:
+    """The names of the rounds that a method needs."""
+    needed = {MeasureImages.name: is_measured(rules), JudgeCandidates.name: rules.judging is not None}
+    return tuple(round_.name for round_ in MonitorJob.rounds if needed.get(round_.name, True))
 
 
 def _name(settings: MonitorSettings) -> str:
@@ -214,7 +259,9 @@ def _published(plan: MonitorPlan, site: Site) -> MonitorManifest:
 def _baseline(settings: MonitorSettings, aoi: Aoi, site: Site) -> BaselineManifest:
     name = f"{settings.variable}/{settings.layout}/{settings.baseline_name}"
     _, body = find_manifest(site.store, aoi.name, "baseline", name, settings.baseline, ErrorCode.BASELINE_UNKNOWN)
-    return BaselineManifest.model_validate_json(body)
+    baseline = BaselineManifest.model_validate_json(body)
+    require_fitting(baseline, settings)
+    return baseline
 
 
 def _require_comparable(

@@ -9,15 +9,17 @@ from typing import Annotated, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from acdtask.change.detect import TileChange
 from acdtask.change.fragments import FragmentTable
+from acdtask.change.judgement.footprints import FAR
 from acdtask.change.near_misses import Near
-from acdtask.change.seams import BLOB, join_fragments, join_near
+from acdtask.change.seams import BLOB, join_fragments, join_near, neighbours_within
+from acdtask.change.zscore import Quality
 from acdtask.jobs.codec import ArrayOf, DataclassOfArrays, Packed, leave_scratch
 from acdtask.jobs.contract import Handouts, Results, Round
-from acdtask.jobs.monitor.content import MonitorContext, MonitorWork, TileWork
+from acdtask.jobs.monitor.content import MonitorContext, MonitorWork, TileWork, compared_variable
 from acdtask.jobs.monitor.documents import tags_of_image
 from acdtask.jobs.monitor.gaps import Gaps
 from acdtask.jobs.monitor.images import Subfolders, monitor_tile
@@ -32,7 +34,7 @@ from acdtask.jobs.products import (
 from acdtask.raster.checksums import checksum_of
 from acdtask.raster.cog import encode_cog
 
-__all__ = ["Blobs", "ImageBlobs", "JoinedImages", "LabelTiles", "TileBlobs", "TileLabels"]
+__all__ = ["Blobs", "ImageBlobs", "JoinedImages", "LabelTiles", "NeighbourBlobs", "TileBlobs", "TileLabels"]
 
 EncodedFragments: TypeAlias = Annotated[FragmentTable, DataclassOfArrays()]
 
@@ -73,12 +75,34 @@ class Labelled(BaseModel):
     parts: dict[str, LabelledTile]
 
 
+def _no_ids() -> NDArray[np.int32]:
+    return np.zeros(0, np.int32)
+
+
+class NeighbourBlobs(BaseModel):
+    """A neighbour's blobs: the key of its `TileLabels`, its first pixel, and the blob id of each label."""
+
+    labels: str
+    origin: tuple[int, int]
+    blob_ids: Annotated[NDArray[np.int32], ArrayOf(np.int32)]
+
+
 class TileBlobs(BaseModel):
-    """The handout for a tile and image: the blob id of each label, and the subfolder of the mask."""
+    """The handout for a tile and image.
+
+    Attributes:
+        files: files of the tile and image.
+        blob_ids: the blob id of each label.
+        change_subfolder: the subfolder of the mask.
+        around: neighbours with blobs near the tile, for methods that judge blobs.
+        rejected: ids of blobs in the tile that are not kept.
+    """
 
     files: LabelledFiles
     blob_ids: Annotated[NDArray[np.int32], ArrayOf(np.int32)]
     change_subfolder: str
+    around: list[NeighbourBlobs] = []
+    rejected: Annotated[NDArray[np.int32], ArrayOf(np.int32)] = Field(default_factory=_no_ids)
 
 
 class Blobs(BaseModel):
@@ -88,10 +112,15 @@ class Blobs(BaseModel):
 
 
 class JoinedImages(BaseModel):
-    """The memo: key of the blobs in the scratch, and near misses, by image label."""
+    """The memo: key of the blobs in the scratch, near misses, and number of judged pixels, by image label.
+
+    `judgements` are keys of the judged blobs in the scratch, for methods that judge blobs.
+    """
 
     blobs: dict[str, str]
     near: dict[str, tuple[int, ...]]
+    judged_px: dict[str, int]
+    judgements: dict[str, str] = {}
 
 
 class LabelTiles(Round[MonitorWork, Conclusions, Labelled]):
@@ -102,7 +131,7 @@ class LabelTiles(Round[MonitorWork, Conclusions, Labelled]):
     def run(self, work: MonitorWork, handout: Conclusions, context: MonitorContext) -> Labelled:
         """Write z of each tile and image, and leave its labels for the next round."""
         content, concluded = context.content, handout.of(context.content)
-        variable = context.site.cube.variable(context.settings.variable)
+        variable = compared_variable(context)
         tags = {label: tags_of_image(image, variable, context.plan)["z"] for label, image in content.image.items()}
         parts: dict[str, LabelledTile] = {}
         for done, tile in enumerate(work.tiles, start=1):
@@ -131,17 +160,29 @@ class LabelTiles(Round[MonitorWork, Conclusions, Labelled]):
             for part, tile in labelled.parts.items():
                 images[part.partition("/")[0]].append((shard, part, tile))
         _require_judged(images, context)
-        memo = JoinedImages(blobs={}, near={})
+        memo = JoinedImages(blobs={}, near={}, judged_px={})
+        reach = FAR if context.content.method.rules.judging else 0
         for label, parts in sorted(images.items()):
             fragments = [tile.fragments.open() for _, _, tile in parts]
             joined = join_fragments(fragments)
             memo.blobs[label] = leave_scratch(context.scratch, f"blobs/{label}", ImageBlobs(blobs=joined.blobs))
             memo.near[label] = astuple(join_near(fragments, [Near(*tile.tally.near) for _, _, tile in parts]))
+            memo.judged_px[label] = sum(tile.tally.quality_px[Quality.VALID.name] for _, _, tile in parts)
             made_from = (tile.files.labels.encode() + tile.fragments.data for _, _, tile in parts)
             subfolder = gaps.subfolder(label, *made_from)
-            for (shard, part, tile), blob_ids in zip(parts, joined.blob_ids, strict=True):
-                of_tile = TileBlobs(files=tile.files, blob_ids=blob_ids, change_subfolder=subfolder)
-                handouts[shard][part] = of_tile
+            near = neighbours_within(fragments, joined.blob_ids, reach) if reach else [[] for _ in parts]
+            for number, (shard, part, tile) in enumerate(parts):
+                around = [
+                    NeighbourBlobs(
+                        labels=parts[other][2].files.labels,
+                        origin=fragments[other].origin,
+                        blob_ids=joined.blob_ids[other],
+                    )
+                    for other in near[number]
+                ]
+                handouts[shard][part] = TileBlobs(
+                    files=tile.files, blob_ids=joined.blob_ids[number], change_subfolder=subfolder, around=around
+                )
         return Handouts({shard: Blobs(parts=parts) for shard, parts in handouts.items()}, memo)
 
 
@@ -149,7 +190,7 @@ def _require_judged(images: Mapping[str, list[tuple[int, str, LabelledTile]]], c
     """Require, before anything is published, that some pixel was judged if there are images. NOTHING_JUDGED."""
     tallies = [tile.tally for parts in images.values() for _, _, tile in parts]
     if tallies:
-        scale = context.site.cube.variable(context.settings.variable).scale
+        scale = compared_variable(context).scale
         require_judged(sum(tallies, PixelTally()), len(images), context.content.method.rules, scale)
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "patches_of_month",
     "read_images",
     "read_month_patches",
+    "rejected_of_image",
 ]
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -78,6 +79,13 @@ def patches_of_month(month: MonitorMonth, store: Store) -> list[LocatedPatch]:
 def patches_of_image(product: ImageProduct, store: Store) -> list[LocatedPatch]:
     """The patches of an image. PRODUCT_DAMAGED."""
     return read_patches(read_product(store, product.patches, product.checksums["patches.parquet"]))
+
+
+def rejected_of_image(product: ImageProduct, store: Store) -> list[LocatedPatch]:
+    """The candidates of an image that are held back; empty if its method does not judge any. PRODUCT_DAMAGED."""
+    if not product.rejected:
+        return []
+    return read_patches(read_product(store, product.rejected, product.checksums["rejected.parquet"]))
 
 
 def read_images(manifest: MonitorManifest, store: Store) -> list[ImageProduct]:
@@ -147,6 +155,7 @@ def _write_month(name: str, entries: Mapping[str, MonthImage], folder: str, stor
     quality: Counter[str] = Counter()
     for product in ordered:
         quality.update(product.quality_px)
+    judged = any(product.rejected for product in ordered)
     near = [(product.closest.rank, product.label, product.closest) for product in ordered if product.closest]
     _, closest_image, closest = max(near, default=((), "", None))
     return MonitorMonth(
@@ -157,7 +166,7 @@ def _write_month(name: str, entries: Mapping[str, MonthImage], folder: str, stor
         patches=len(patches),
         changed_area_m2=round(sum(located.patch.area_m2 for located in patches), 1),
         document=write_part(store, f"{folder}/months/{name}", ".json", document),
-        table=write_part(store, f"{folder}/patches/{name}", ".parquet", patches_to_parquet(patches)),
+        table=write_part(store, f"{folder}/patches/{name}", ".parquet", patches_to_parquet(patches, judged=judged)),
         quality_px=dict(sorted(quality.items())),
         closest=closest,
         closest_image=closest_image,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from shapely import from_wkb
 
-from acdtask import __version__
+from acdtask import __version__, log
 from acdtask.change.near_misses import Near
 from acdtask.change.patches import patch_table
 from acdtask.change.polygons import Piece, join_all, to_crs_coordinates
@@ -16,26 +16,23 @@ from acdtask.change.zscore import Quality
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Addition, Instance, RecordQuery, Variable
 from acdtask.jobs.catalogue import put_all
+from acdtask.jobs.cautions import Caution, little_judged
 from acdtask.jobs.codec import read_scratch
 from acdtask.jobs.contract import Results, Site
-from acdtask.jobs.manifests import (
-    NumberedChain,
-    body_of,
-    digest_of_file,
-    manifest_chain,
-    point_latest,
-)
-from acdtask.jobs.monitor.content import CutTile, CutTiles, MonitorContext, MonitorPlan, MonitorWork
+from acdtask.jobs.manifests import NumberedChain, body_of, digest_of_file, manifest_chain, point_latest
+from acdtask.jobs.monitor.content import CutTile, CutTiles, MonitorContext, MonitorPlan, MonitorWork, compared_variable
 from acdtask.jobs.monitor.documents import files_of_image, write_catalogue
 from acdtask.jobs.monitor.gaps import Gaps
 from acdtask.jobs.monitor.images import TAG_BASELINE, TAG_CONTENT, ImageWork
+from acdtask.jobs.monitor.judge import ImageJudgement, pixel_km2
 from acdtask.jobs.monitor.label import ImageBlobs, JoinedImages
 from acdtask.jobs.monitor.months import images_of_month, join_months, patches_of_image, read_month_patches
 from acdtask.jobs.monitor.news import add_news
-from acdtask.jobs.near_misses import closest_of
+from acdtask.jobs.monitor.reasons import judgement_of
+from acdtask.jobs.near_misses import Closest, closest_of
 from acdtask.jobs.news import News
 from acdtask.jobs.parts import month_of
-from acdtask.jobs.patch_files import LocatedPatch, patches_to_geojson, patches_to_parquet
+from acdtask.jobs.patch_files import LocatedPatch, PatchJudgement, patches_to_geojson, patches_to_parquet
 from acdtask.jobs.products import (
     ImageProduct,
     MonitorManifest,
@@ -46,6 +43,8 @@ from acdtask.raster.tiling import LON_LAT, project
 
 __all__ = ["patch_files", "publish"]
 
+_events = log.events("monitor")
+
 
 def publish(results: Results[MonitorWork, CutTiles], context: MonitorContext) -> None:
     """Publish the images: their tables, their months, the manifest, then the index in one commit.
@@ -53,7 +52,7 @@ def publish(results: Results[MonitorWork, CutTiles], context: MonitorContext) ->
     Images that lack tiles are not added to the index, so the next plan takes them again.
     """
     plan, site, settings, images = context.plan, context.site, context.settings, context.content.image
-    variable = site.cube.variable(settings.variable)
+    variable = compared_variable(context)
     _chain(plan, site).require(site.fence(plan), _holds(plan))
     cuts: dict[str, list[CutTile]] = defaultdict(list)
     for _, result in results:
@@ -130,8 +129,16 @@ def _write_patch_files(plan: MonitorPlan, site: Site) -> None:
         for patch in patches_of_image(product, site.store)
     ]
     files = patch_files(plan)
-    site.store.put(files["patches.parquet"], patches_to_parquet(patches))
-    site.store.put(files["patches.geojson"], patches_to_geojson(patches))
+    tables = _tables("patches", patches, judged=plan.content.method.rules.judging is not None)
+    put_all(site.store, {files[name]: body for name, body in tables.items()})
+
+
+def _tables(name: str, patches: list[LocatedPatch], *, judged: bool) -> dict[str, bytes]:
+    """The table and the GeoJSON of patches, by file name."""
+    return {
+        f"{name}.parquet": patches_to_parquet(patches, judged=judged),
+        f"{name}.geojson": patches_to_geojson(patches),
+    }
 
 
 @dataclass(frozen=True)
@@ -151,8 +158,12 @@ class _ImagePublisher:
         made_from = [tile.cell for tile in quarantined] + [cut.model_dump_json() for cut in cuts]
         subfolder = self.gaps.subfolder(image.label, *map(str.encode, made_from))
         folder = f"{image.folder}/{subfolder}".rstrip("/")
-        patches = self._patches(image, cuts)
-        tables = {"patches.parquet": patches_to_parquet(patches), "patches.geojson": patches_to_geojson(patches)}
+        candidates, judging = self._candidates(image, cuts), self.plan.content.method.rules.judging is not None
+        patches = [patch for patch, kept in candidates if kept]
+        rejected = [patch for patch, kept in candidates if not kept]
+        tables = _tables("patches", patches, judged=judging)
+        if judging:
+            tables |= _tables("rejected", rejected, judged=True)
         files = tables | files_of_image(image, cuts, folder, self.variable, self.plan)
         put_all(store, {f"{folder}/{name}": body for name, body in files.items()})
         quality = {reason.name: sum(cut.quality_px[reason.name] for cut in cuts) for reason in Quality} if cuts else {}
@@ -165,17 +176,44 @@ class _ImagePublisher:
             patches=f"{folder}/patches.parquet",
             patches_geojson=f"{folder}/patches.geojson",
             patch_count=len(patches),
+            rejected=f"{folder}/rejected.parquet" if judging else "",
+            rejected_count=len(rejected),
             changed_px=sum(cut.changed_px for cut in cuts),
             quality_px=quality,
             checksums={name: digest_of_file(body) for name, body in files.items()},
             quarantined=quarantined,
-            closest=closest_of(Near(*near)) if (near := self.joined.near.get(image.label)) else None,
+            closest=self._closest(image, rejected, quality),
             content=image.content,
             baseline=image.baseline,
+            warnings=self._warnings(image.label, quality),
         )
 
-    def _patches(self, image: ImageWork, cuts: list[CutTile]) -> list[LocatedPatch]:
-        """The patches of an image. Outlines end at missing tiles; patches without one lie entirely in missing tiles."""
+    def _warnings(self, label: str, quality_px: dict[str, int]) -> tuple[Caution, ...]:
+        """Those of the plan about this image, and one if little of it was judged. They are logged."""
+        of_plan = [caution for caution in self.plan.content.warnings if label in caution.images]
+        judged = little_judged(label, quality_px)
+        for caution in judged:
+            _events.warning("image.warned", image=label, kind=caution.kind, text=caution.text)
+        return (*of_plan, *judged)
+
+    def _closest(self, image: ImageWork, rejected: list[LocatedPatch], quality: dict[str, int]) -> Closest | None:
+        """The closest near miss of an image, with its most probable rejected candidate."""
+        near = self.joined.near.get(image.label)
+        if near is None:
+            return None
+        probabilities = [patch.judgement.probability for patch in rejected if patch.judgement]
+        closest = closest_of(Near(*near))
+        if not probabilities:
+            return closest
+        layout = self.site.cube.layout(self.plan.content.method.layout)
+        area_km2 = quality[Quality.VALID.name] * pixel_km2(image.area, layout)
+        return closest.with_candidate(max(probabilities), area_km2)
+
+    def _candidates(self, image: ImageWork, cuts: list[CutTile]) -> list[tuple[LocatedPatch, bool]]:
+        """The blobs of an image, and whether each is kept; all are if the method does not judge them.
+
+        Outlines end at missing tiles; blobs without one lie entirely in missing tiles.
+        """
         if not cuts:
             return []
         layout = self.site.cube.layout(self.plan.content.method.layout)
@@ -189,10 +227,36 @@ class _ImagePublisher:
         if self.gaps.of(image.label):
             blobs = blobs[np.isin(blobs["id"], list(outlines))]
         table = patch_table(blobs, outlines, aoi=image.aoi, image=image.label, scale=self.variable.scale)
-        return [
-            LocatedPatch(patch, image.aoi, self.variable.name, image.datetime, image.start, outlines[patch.blob])
+        judged = self._judged(image)
+        located = [
+            LocatedPatch(
+                patch,
+                image.aoi,
+                self.variable.name,
+                image.datetime,
+                image.start,
+                outlines[patch.blob],
+                judgement=judged[patch.blob][0] if judged else None,
+            )
             for patch in table
+            if not judged or patch.blob in judged
         ]
+        return [(patch, not judged or judged[patch.patch.blob][1]) for patch in located]
+
+    def _judged(self, image: ImageWork) -> dict[int, tuple[PatchJudgement, bool]]:
+        """The judgement of each blob by id, and whether it is kept; empty if the method does not judge blobs."""
+        content, key = self.plan.content, self.joined.judgements.get(image.label)
+        judging, reference = content.method.rules.judging, content.reference
+        if key is None or judging is None or reference is None:
+            return {}
+        rows = read_scratch(self.site.scratch(self.plan), key, ImageJudgement).judged
+        return {
+            int(row["id"]): (
+                judgement_of(row, reference, self.variable, judging.false_per_1000km2),
+                bool(row["kept"]),
+            )
+            for row in rows
+        }
 
 
 def _publish_manifest(plan: MonitorPlan, products: list[ImageProduct], site: Site) -> None:

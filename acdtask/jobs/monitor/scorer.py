@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from acdtask.cube.model import Cube, Dataset, Slice, Variable
 from acdtask.jobs.monitor.content import MonitorContext, TileWork
 from acdtask.jobs.monitor.halo import mask_of, windows_around
 from acdtask.jobs.monitor.tally import PixelTally, tally_of
+from acdtask.jobs.transformed import transform_of, transformed
 from acdtask.raster.data_format import Resampling
 from acdtask.raster.masks import inside_mask
 
@@ -63,20 +65,29 @@ class Scorer:
         left_out: Collection[str] = (),
     ) -> None:
         self._work, self._cube, self._variable = work, cube, variable
-        self._detection, self._resampling = detection, resampling
+        self._transform, self._resampling = transform_of(variable, detection.transform), resampling
+        self._without_zeros = detection.without_zeros
+        # A transformed 0 is a value like any other: zeros that mean nodata are replaced before.
+        self._detection = replace(detection, zero_is_nodata=False) if self._transform else detection
         self._halo = halo_of(detection.steps) if around else 0
         self._grid = work.tile.grid.grown(self._halo)
         neighbours = work.baseline.neighbours.difference(left_out) if self._halo else set()
         self._cells = {work.tile.cell, *neighbours}
         self._windows = windows_around(work.tile, neighbours, self._halo)
         self._inside = inside_mask(area, self._grid) & mask_of(self._windows, self._grid.shape)
-        dformat = variable.dformat
+        dformat = transformed(variable, detection.transform).dformat
+        self._nodata = dformat.nodata
         self._baseline = BaselineArrays(
             self._read_view(work.baseline.mean),
             self._read_view(work.baseline.standard_deviation),
             np.nan_to_num(self._read_view(work.baseline.count), nan=0.0),
             (dformat.min, dformat.max),
         )
+
+    @property
+    def baseline(self) -> BaselineArrays:
+        """The baseline of the tile, with the halo if that is read."""
+        return self._baseline
 
     def measure(self, image: Slice) -> Counts:
         """Count in the tile for the method's first measuring step, if any.
@@ -87,8 +98,9 @@ class Scorer:
             self._read(image),
             self._baseline,
             self._detection,
-            nodata=self._variable.dformat.nodata,
+            nodata=self._nodata,
             inside=self._inside,
+            origin=(self._work.tile.origin[0] - self._halo, self._work.tile.origin[1] - self._halo),
         )
         steps = self._detection.steps
         return measure(scene, steps, ()) if measuring(steps) else NOTHING_MEASURED
@@ -99,7 +111,7 @@ class Scorer:
             self._read(image),
             self._baseline,
             self._detection,
-            nodata=self._variable.dformat.nodata,
+            nodata=self._nodata,
             origin=self._work.tile.origin,
             inside=self._inside,
             wholes=wholes,
@@ -111,6 +123,13 @@ class Scorer:
         return tally_of(change, baseline.count, baseline.std, self._detection)
 
     def _read(self, image: Slice) -> NDArray[Any]:
+        """The image in the numbers that the baseline has: stored ones, or those of the transform."""
+        pixels = self._read_stored(image)
+        if self._transform is None:
+            return pixels
+        return self._transform.apply(self._without_zeros(pixels, self._variable.dformat.nodata)[0])
+
+    def _read_stored(self, image: Slice) -> NDArray[Any]:
         if len(self._windows) == 1 and self._grid.shape == (self._windows[0].height, self._windows[0].width):
             return np.asarray(self._cube.read(self._grid, [image], self._variable, self._resampling)[0])
         pixels = np.full(self._grid.shape, self._variable.dformat.nodata, self._variable.dformat.dtype)

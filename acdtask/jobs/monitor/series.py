@@ -21,6 +21,7 @@ from acdtask.jobs.contract import Series, Site, content_id_of
 from acdtask.jobs.manifests import manifest_chain
 from acdtask.jobs.monitor.content import Method
 from acdtask.jobs.monitor.images import TAG_BASELINE, TAG_CONTENT, ImageWork
+from acdtask.jobs.monitor.models import models_id
 from acdtask.jobs.monitor.months import images_of_month
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.parts import month_of
@@ -31,6 +32,7 @@ from acdtask.jobs.products import (
 )
 from acdtask.jobs.stacks import Stacks, area_of, start_of
 from acdtask.jobs.tracks import normal_track
+from acdtask.jobs.transformed import transformed
 
 __all__ = [
     "ALGORITHM",
@@ -52,13 +54,14 @@ def method_of(settings: MonitorSettings, aoi: Aoi, variable: Variable) -> Method
 
     The period, `records` and `leave_out` are not part of it, since they only select images of the series.
     """
-    dformat = variable.dformat
-    detection = detection_for(settings.profile, (dformat.min, dformat.max), variable.scale, settings.rules_given())
+    compared = transformed(variable, settings.transform)
+    valid_range = (compared.dformat.min, compared.dformat.max)
+    detection = detection_for(settings.profile, valid_range, compared.scale, settings.rules_given())
     method: dict[str, Any] = {
         "aoi": aoi.name,
         "area": area_of(aoi),
         "baseline_name": settings.baseline_name,
-        "detection": detection.recorded(),
+        "detection": {**detection.recorded(), **({"models": models_id()} if detection.judging else {})},
         "instance": settings.instance,
         "layout": settings.layout,
         "name": settings.name,

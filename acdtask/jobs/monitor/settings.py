@@ -6,9 +6,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from acdtask.change.methods import MIN_STD_SHARE, STANDARD
+from acdtask.change.judgement.judging import Judging
+from acdtask.change.methods import DEFAULT_PROFILE, MIN_STD_SHARE, STANDARD, Profile
 from acdtask.change.steps.registry import AllStepSettings
-from acdtask.change.thresholds import RULES
+from acdtask.change.thresholds import RULES, Direction
+from acdtask.change.transform import TRANSFORM, Transformation
 from acdtask.cube.model import Name
 from acdtask.dates import LastMoment, Moment
 from acdtask.jobs.selection import ImageSelectionSettings
@@ -16,6 +18,8 @@ from acdtask.jobs.shards import BY_COST, POD_START
 from acdtask.raster.data_format import Resampling
 
 __all__ = ["ImageSettings", "MonitorSettings"]
+
+ACCEPTED = Judging().false_per_1000km2
 
 
 class ImageSettings(ImageSelectionSettings):
@@ -28,18 +32,42 @@ class ImageSettings(ImageSelectionSettings):
     baseline_name: Name = Field(default="annual", description="instance of the baseline")
     baseline: str = Field(default="latest", description="content id of the baseline, or latest")
     name: Name = Field(default="monitor", description="name of the result, used as instance of its variables")
-    profile: Literal["standard", "tutorial"] = Field(
-        default="standard",
-        description="tutorial: zeros are nodata and std > 0 is the only guard, as in the first notebook",
+    profile: Profile = Field(
+        default=DEFAULT_PROFILE,
+        description="method: robust (z calibrated by the image, extent by likelihood and neighbours, each candidate"
+        " judged by its own history), standard (centred z), or tutorial (zeros are nodata and std > 0 is the only"
+        " guard, as in the first notebook)",
     )
+    direction: Direction = Field(
+        default="drop", description="which changes are abnormal: drops below the mean, rises above it, or both"
+    )
+    transform: Transformation = Field(default="none", description=TRANSFORM)
     low: float | None = Field(
-        default=None, description=f"lower threshold: connected pixels above it extend a patch ({STANDARD.low})"
+        default=None,
+        allow_inf_nan=False,
+        description=f"lower threshold: connected pixels above it extend a patch ({STANDARD.low}); not for robust",
     )
     high: float | None = Field(
-        default=None, description=f"upper threshold: some pixel of a patch must exceed it ({STANDARD.high})"
+        default=None,
+        allow_inf_nan=False,
+        description=f"upper threshold: some pixel of a patch must exceed it ({STANDARD.high}); not for robust",
     )
     min_area: int | None = Field(
-        default=None, ge=0, description=f"a patch must have more pixels than this ({STANDARD.min_area})"
+        default=None,
+        ge=0,
+        description=f"a patch must have more pixels than this ({STANDARD.min_area}); not for robust",
+    )
+    false_per_1000km2: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="only for robust: number of false patches that are accepted in 1000 square kilometres of an image;"
+        f" the most probable candidates are kept until this number is expected ({ACCEPTED:g})",
+    )
+    judged_by: Literal["model", "rule"] | None = Field(
+        default=None,
+        description="only for robust: what gives the probability of a candidate: a model of several numbers, or how far"
+        " its contrast to its surroundings exceeds the largest in its past (model)",
     )
     min_count: int | None = Field(
         default=None,
@@ -49,7 +77,8 @@ class ImageSettings(ImageSelectionSettings):
     min_std: float | None = Field(
         default=None,
         ge=0,
-        description="minimum std, in the variable's unit; below it, no z "
+        allow_inf_nan=False,
+        description="minimum std, in the variable's unit (after transform); below it, no z "
         f"({MIN_STD_SHARE} of its range: {MIN_STD_SHARE} of coherence)",
     )
     resampling: Resampling | None = Field(default=None, description="default: the variable's")
@@ -68,6 +97,6 @@ class MonitorSettings(AllStepSettings, ImageSettings):
     """
 
     def rules_given(self) -> dict[str, Any]:
-        """The thresholds and step settings that were given, by name."""
-        names = (*RULES, *AllStepSettings.model_fields)
+        """The thresholds, and the settings of steps and judgement that were given, by name."""
+        names = (*RULES, *AllStepSettings.model_fields, *Judging.names())
         return {name: value for name in names if (value := getattr(self, name, None)) is not None}

@@ -6,10 +6,35 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
+from acdtask.change.methods import BASELINE_CLIPS
+from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.monitor.images import ImageWork
+from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.products import BaselineManifest, MonitorManifest
 
-__all__ = ["images_by_version", "notes_on_period", "notes_on_versions"]
+__all__ = ["images_by_version", "notes_on_clip", "notes_on_period", "notes_on_versions", "require_fitting"]
+
+
+def require_fitting(baseline: BaselineManifest, settings: MonitorSettings) -> None:
+    """Require that a baseline is of the settings' variable, layout and transform. BASELINE_UNFIT."""
+    for what, of_baseline, wanted in (
+        ("variable", baseline.variable, settings.variable),
+        ("layout", baseline.layout, settings.layout),
+    ):
+        if of_baseline != wanted:
+            raise AcdError(
+                ErrorCode.BASELINE_UNFIT,
+                f"the baseline {baseline.content_id} is of the {what} {of_baseline}, but the monitor of {wanted}",
+                f"Give --{what} {of_baseline}, or the content id of a baseline of {wanted}.",
+            )
+    of_baseline = baseline.settings.get("transform", "none")
+    if of_baseline != settings.transform:
+        raise AcdError(
+            ErrorCode.BASELINE_UNFIT,
+            f"the baseline {baseline.name} was computed with transform {of_baseline}, but the monitor has transform "
+            f"{settings.transform}",
+            f"Give --transform {of_baseline}, or compute the baseline with --transform {settings.transform}.",
+        )
 
 
 def images_by_version(manifest: MonitorManifest) -> dict[str, int]:
@@ -66,3 +91,17 @@ def notes_on_period(
             f"in between with --start {baseline.end.date()}"
         )
     return notes
+
+
+def notes_on_clip(baseline: BaselineManifest, profile: str) -> list[str]:
+    """A warning if the baseline was made for a method that treats unusually low values in another way."""
+    wanted = BASELINE_CLIPS.get(profile, 0.0)
+    used = baseline.settings.get("clip", BASELINE_CLIPS.get(baseline.profile, 0.0))
+    if bool(wanted) == bool(used):
+        return []
+    what = "keeps" if wanted else "leaves out"
+    return [
+        f"warning: the baseline {baseline.name} {what} unusually low values, unlike those that {profile} is made for;"
+        f" to get one, run 'acdtask baseline local --profile {profile}' with a --name of its own, and give that as"
+        " --baseline-name"
+    ]

@@ -16,11 +16,13 @@ from acdtask.jobs.products import (
     change_variable,
     z_variable,
 )
+from acdtask.jobs.quantity import physical_range
 from acdtask.jobs.report import pictures
 from acdtask.jobs.report.edition import DrawnDate
 from acdtask.jobs.report.model import BaselinePage
 from acdtask.jobs.report.score import KnownEvent
 from acdtask.jobs.report.sources import Sources
+from acdtask.jobs.transformed import transform_of
 from acdtask.storage.store import Store
 
 __all__ = ["REASONS", "Drawer", "baseline_folder"]
@@ -45,7 +47,9 @@ class Drawer:
     def __init__(self, sources: Sources, folder: Store) -> None:
         self._sources, self._folder = sources, folder
         self._cube = sources.site.cube
-        self._variable = self._cube.variable(sources.monitor.variable)
+        self._ingested, self._variable = sources.ingested, sources.compared
+        self._transform = transform_of(sources.ingested, sources.detection.transform)
+        self._limits = physical_range(sources.compared)
         self._view = sources.view
 
     def baseline(self) -> BaselinePage:
@@ -55,9 +59,9 @@ class Drawer:
         tiles = manifest.tiles
         name = baseline_folder(self._sources.ground)
         picture = self._view.read_physical(self._cube, [tile.mean for tile in tiles], mean)
-        self._put(f"{name}/mean.png", pictures.coherence_png(picture))
+        self._put(f"{name}/mean.png", pictures.coherence_png(picture, self._limits))
         picture = self._view.read_physical(self._cube, [tile.standard_deviation for tile in tiles], std)
-        self._put(f"{name}/std.png", pictures.std_png(picture))
+        self._put(f"{name}/std.png", pictures.std_png(picture, self._limits))
         counts = np.nan_to_num(self._view.read(self._cube, [tile.count for tile in tiles], count, "nearest"))
         return BaselinePage(
             mean=f"{name}/mean.png",
@@ -72,16 +76,17 @@ class Drawer:
     def date(self, product: ImageProduct, folder: str) -> DrawnDate:
         """Draw image, z and patches of an image."""
         tiles, view, cube = product.tiles, self._view, self._cube
-        image = view.read_physical(cube, self._sources.datasets(product), self._variable)
+        ingested = view.read_physical(cube, self._sources.datasets(product), self._ingested)
+        image: NDArray[Any] = ingested if self._transform is None else self._transform.of_physical(ingested)
         z = view.read_physical(cube, [tile.z for tile in tiles], z_variable(self._variable))
         change, quality = view.read(cube, [tile.change for tile in tiles], change_variable(self._variable), "nearest")
         events = [event for event in self._sources.events([product]) if event.dates]
         truth = self._burn(events) if events else None
-        self._put(f"{folder}/image.png", pictures.coherence_png(image))
-        self._put(f"{folder}/z.png", pictures.z_png(z))
+        self._put(f"{folder}/image.png", pictures.coherence_png(image, self._limits))
+        self._put(f"{folder}/z.png", pictures.z_png(z, both=self._sources.detection.direction == "both"))
         self._put(
             f"{folder}/patches.png",
-            pictures.patches_png(image, change == 1, quality, [int(reason) for reason in REASONS], truth),
+            pictures.patches_png(image, change == 1, quality, [int(reason) for reason in REASONS], truth, self._limits),
         )
         return DrawnDate(folder=folder, unseen=tuple(event.id for event in events if self._is_unseen(event, quality)))
 

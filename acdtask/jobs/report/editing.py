@@ -156,6 +156,7 @@ class _Editor:
                 product,
                 drawn[product.label],
                 product.closest.sentence(detection) if product.closest and not product.patch_count else "",
+                self._sources.held_back(product),
             )
             for product in self._sources.images(name)
         ]
@@ -188,7 +189,7 @@ class _Editor:
     def _write_tables(self, stem: str, patches: list[LocatedPatch]) -> None:
         self._files[f"{stem}.parquet"] = self._part(stem, ".parquet", patches_to_parquet(patches))
         self._files[f"{stem}.geojson"] = self._part(stem, ".geojson", patches_to_geojson(patches))
-        self._files[f"{stem}.qml"] = self._part(stem, ".qml", patch_style())
+        self._files[f"{stem}.qml"] = self._part(stem, ".qml", patch_style(direction=self._sources.detection.direction))
 
     def _page_part(self, stem: str, page: ReportPage) -> str:
         return self._part(stem, ".html", render(page))

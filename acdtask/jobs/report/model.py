@@ -8,11 +8,13 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
+from acdtask.change.thresholds import Direction
 from acdtask.jobs.report.score import Score
 
 __all__ = [
     "BaselinePage",
     "DatePage",
+    "HeldBackRow",
     "LeftOutRow",
     "MonthLine",
     "PatchRow",
@@ -65,6 +67,16 @@ class BaselinePage(BaseModel, frozen=True, extra="forbid"):
     count_max: int = Field(ge=0)
 
 
+class HeldBackRow(BaseModel, frozen=True, extra="forbid"):
+    """A candidate that is held back: area in px, and the probability of a change, with the reason."""
+
+    area_px: int = Field(gt=0)
+    probability: Share
+    reason: str
+    lon: float
+    lat: float
+
+
 class DatePage(BaseModel, frozen=True, extra="forbid"):
     """A monitored date. Its patches and changed area come from `ReportPage.patches`.
 
@@ -77,6 +89,9 @@ class DatePage(BaseModel, frozen=True, extra="forbid"):
         quality: (code of a `QualityReason`, number of pixels without z for that reason).
         tiles_left_out: number of tiles missing in the date.
         closest: for a date without patches, what came closest to one and which option would show it; may be empty.
+        warnings: sentences about what makes the date's result less reliable, without a period.
+        held_back: number of candidates that were not probable enough, if the method judges candidates.
+        held_back_rows: the most probable of them.
     """
 
     date: datetime.date
@@ -89,6 +104,9 @@ class DatePage(BaseModel, frozen=True, extra="forbid"):
     quality: tuple[tuple[int, int], ...] = ()
     tiles_left_out: int = Field(default=0, ge=0)
     closest: str = ""
+    warnings: tuple[str, ...] = ()
+    held_back: int = Field(default=0, ge=0)
+    held_back_rows: tuple[HeldBackRow, ...] = ()
 
     @property
     def key(self) -> str:
@@ -97,11 +115,13 @@ class DatePage(BaseModel, frozen=True, extra="forbid"):
 
 
 class PatchRow(BaseModel, frozen=True, extra="forbid"):
-    """A patch. Areas in px and hectares, drop in coherence (0..1), centroid in degrees.
+    """A patch. Areas in px and hectares, drop in the page's unit (negative for a rise), centroid in degrees.
 
     Attributes:
         number: its number in the whole report: by date, and by decreasing area within a date.
         baseline_count: number of baseline images, averaged over its pixels.
+        probability: probability of a change; None if the method does not judge candidates.
+        reason: why it is a patch; empty if the method does not judge candidates.
     """
 
     id: str
@@ -116,6 +136,8 @@ class PatchRow(BaseModel, frozen=True, extra="forbid"):
     baseline_count: int = Field(ge=0)
     lon: float
     lat: float
+    probability: Share | None = None
+    reason: str = ""
 
     @property
     def place(self) -> str:
@@ -168,7 +190,11 @@ class ReportPage(BaseModel, frozen=True, extra="forbid"):
     Attributes:
         geometry: the AOI, a GeoJSON geometry in longitude and latitude.
         start, end: the monitored period.
+        quantity: what is compared, such as coherence.
+        unit, limits: its unit, if any, and its range.
+        direction: which changes are abnormal.
         low, high: the thresholds of the hysteresis, in z.
+        warnings: sentences about the baseline, without a period.
         inputs: number of datasets read.
         quality_reasons: in the order of their codes in `patches_png`.
         patch_files: names of the files with the full table, beside the page.
@@ -188,8 +214,13 @@ class ReportPage(BaseModel, frozen=True, extra="forbid"):
     dates: tuple[DatePage, ...] = ()
     patches: tuple[PatchRow, ...] = ()
     quality_reasons: tuple[QualityReason, ...] = ()
+    quantity: str = "coherence"
+    unit: str = ""
+    limits: tuple[float, float] = (0.0, 1.0)
+    direction: Direction = "drop"
     low: float
     high: float
+    warnings: tuple[str, ...] = ()
     score: Score | None = None
     settings: dict[str, Any] = {}
     versions: dict[str, str] = {}

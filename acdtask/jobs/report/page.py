@@ -7,15 +7,17 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from acdtask import wording
-from acdtask.jobs.colours import COHERENCE, PATCH, QUALITY, STD, TRUTH, ColourMap, Z, css_hex
+from acdtask.change.thresholds import Direction
+from acdtask.jobs.colours import COHERENCE, PATCH, QUALITY, STD, TRUTH, Z_BOTH, ColourMap, Z, css_hex
 from acdtask.jobs.report.filters import FILTERS
 from acdtask.jobs.report.model import DatePage, PatchRow, QualityReason, ReportPage
-from acdtask.jobs.report.pictures import STD_RANGE, Z_RANGE, paper_name
+from acdtask.jobs.report.pictures import Z_RANGE, Z_RANGE_BOTH, paper_name, std_range
 from acdtask.jobs.report.score import FALSE_SHARE, FOUND_SHARE, EventScore
 from acdtask.jobs.report.svgmap import MAX_DOTS, svg_map
 from acdtask.jobs.report.timeline import Bar, svg_timeline
@@ -50,8 +52,8 @@ class Day:
 
     @property
     def z_max(self) -> float:
-        """The highest z of the patches; requires at least one."""
-        return max(row.z_max for row in self.rows)
+        """The highest z of the patches, or the highest absolute value of z; requires at least one."""
+        return max(abs(row.z_max) for row in self.rows)
 
     @property
     def short(self) -> str:
@@ -75,6 +77,43 @@ class Day:
         reasons_text = ", ".join(f"{wording.percent(share)} ({reasons[code]})" for share, code in shares)
         judged = f"{wording.percent(self.page.valid_fraction)} of the area was judged"
         return f"{judged}. Not judged: {reasons_text}." if reasons_text else f"{judged}."
+
+
+@dataclass(frozen=True)
+class DirectionWords:
+    """The wording of a page for a method's direction.
+
+    Attributes:
+        moved: what the value of a pixel did, measured by z.
+        side: where z is positive.
+        name: name of the column with the mean difference.
+        difference: what the column measures.
+        small: the kind of change that is looked for.
+        z: what the thresholds are compared with.
+    """
+
+    moved: str
+    side: str
+    name: str
+    difference: str
+    small: str
+    z: str = "z"
+
+
+WORDS: Mapping[Direction, DirectionWords] = MappingProxyType(
+    {
+        "drop": DirectionWords("fell below its mean", "below the mean", "drop", "fell below its mean", "drop"),
+        "rise": DirectionWords("rose above its mean", "above the mean", "rise", "rose above its mean", "rise"),
+        "both": DirectionWords(
+            "fell below its mean (z above 0) or rose above it (z below 0)",
+            "below the mean; above it, z is negative",
+            "drop",
+            "fell below its mean; negative for a rise",
+            "change",
+            "|z|",
+        ),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -159,12 +198,17 @@ def _context(page: ReportPage) -> dict[str, Any]:
         "verdict": verdict(page),
         "rows": all_rows[:MAX_ROWS],
         "shown_ids": shown_ids,
+        "judged": bool(all_rows) and all(row.probability is not None for row in all_rows),
         "total_ha": sum(day.area_ha for day in days),
         "changed_days": sum(bool(day.rows) for day in days),
         "map": svg_map(page.geometry, page.tiles, page.patches, days[0].page.date if days else None, shown_ids),
         "max_dots": MAX_DOTS,
         "timeline": svg_timeline(_bars(days)) if days else "",
         "legends": _legends(page),
+        "words": WORDS[page.direction],
+        "sign": -1 if page.direction == "rise" else 1,
+        "quantity": "Coherence" if page.quantity == "coherence" else page.quantity,
+        "similar": "coherence" if page.quantity == "coherence" else "mean",
         "reasons": {reason.code: reason.words for reason in page.quality_reasons},
         "paper": paper_name,
         "hidden": _hidden(page.quality_reasons, days),
@@ -186,11 +230,20 @@ def _bars(days: list[Day]) -> list[Bar]:
 
 
 def _legends(page: ReportPage) -> dict[str, Legend]:
-    coherence = _legend(COHERENCE, "coherence", (0.0, 1.0), (0, 0.25, 0.5, 0.75, 1))
-    std = _legend(STD, "standard deviation of coherence", STD_RANGE, (0, 0.05, 0.1, 0.15, 0.2, 0.25))
-    values = sorted({Z_RANGE[0], 0.0, page.low, page.high, Z_RANGE[1]})
-    z = _legend(Z, "z, standard deviations below the mean", Z_RANGE, tuple(values))
+    unit, both = f", {page.unit}" if page.unit else "", page.direction == "both"
+    coherence = _legend(COHERENCE, f"{page.quantity}{unit}", page.limits, _even(page.limits, 4))
+    spread = std_range(page.limits)
+    std = _legend(STD, f"standard deviation of {page.quantity}{unit}", spread, _even(spread, 5))
+    z_range = Z_RANGE_BOTH if both else Z_RANGE
+    lower = {-page.low, -page.high} if both else set()
+    values = sorted({z_range[0], 0.0, page.low, page.high, z_range[1], *lower})
+    z = _legend(Z_BOTH if both else Z, f"z, standard deviations {WORDS[page.direction].side}", z_range, tuple(values))
     return {"coherence": coherence, "std": std, "z": z}
+
+
+def _even(limits: tuple[float, float], parts: int) -> tuple[float, ...]:
+    """Values that divide a range evenly."""
+    return tuple(limits[0] + part * (limits[1] - limits[0]) / parts for part in range(parts + 1))
 
 
 def _legend(colours: ColourMap, title: str, limits: tuple[float, float], values: tuple[float, ...]) -> Legend:

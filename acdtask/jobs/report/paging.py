@@ -13,6 +13,7 @@ from shapely.geometry import mapping, shape
 
 from acdtask import __version__
 from acdtask.change.zscore import Quality
+from acdtask.jobs.cautions import Caution, baseline_season, little_judged
 from acdtask.jobs.monitor.versions import images_by_version
 from acdtask.jobs.patch_files import LocatedPatch
 from acdtask.jobs.products import (
@@ -20,12 +21,14 @@ from acdtask.jobs.products import (
     ImageProduct,
     MonitorManifest,
 )
+from acdtask.jobs.quantity import physical_range, quantity_of
 from acdtask.jobs.quarantine import Failure
 from acdtask.jobs.report.drawing import REASONS
 from acdtask.jobs.report.edition import DrawnDate
 from acdtask.jobs.report.model import (
     BaselinePage,
     DatePage,
+    HeldBackRow,
     LeftOutRow,
     MonthLine,
     PatchRow,
@@ -43,11 +46,12 @@ __all__ = ["ShownDate", "page_of", "patches_of_dates", "score_of"]
 
 @dataclass(frozen=True)
 class ShownDate:
-    """An image, its pictures, and what came closest to a patch if it has none."""
+    """An image, its pictures, what came closest to a patch if it has none, and the most probable held back."""
 
     product: ImageProduct
     drawn: DrawnDate
     closest: str = ""
+    held_back: tuple[LocatedPatch, ...] = ()
 
     @property
     def page(self) -> DatePage:
@@ -67,7 +71,17 @@ class ShownDate:
             quality=tuple((int(reason), counts[int(reason)]) for reason in REASONS),
             tiles_left_out=len(product.quarantined),
             closest=self.closest,
+            warnings=tuple(caution.text for caution in self._cautions),
+            held_back=product.rejected_count,
+            held_back_rows=tuple(_held_back(patch) for patch in self.held_back),
         )
+
+    @property
+    def _cautions(self) -> list[Caution]:
+        """Warnings about the image; products of earlier versions do not list them, but know how much was judged."""
+        product = self.product
+        others = [caution for caution in product.warnings if caution.kind != "little judged"]
+        return [*others, *little_judged(product.label, product.quality_px)]
 
 
 def page_of(
@@ -107,6 +121,11 @@ def page_of(
         dates=tuple(days),
         patches=tuple(_row(patch) for patch in patches),
         quality_reasons=tuple(QualityReason(code=int(reason), words=words) for reason, words in REASONS.items()),
+        quantity=quantity_of(sources.compared),
+        unit=sources.compared.unit,
+        limits=physical_range(sources.compared),
+        direction=sources.detection.direction,
+        warnings=tuple(caution.text for caution in baseline_season(manifest.images)),
         low=detection["low"],
         high=detection["high"],
         settings=_shown_settings(monitor, manifest),
@@ -165,6 +184,18 @@ def _row(patch: LocatedPatch) -> PatchRow:
         z_mean=patch.patch.z_mean,
         mean_drop=patch.patch.drop_mean,
         baseline_count=patch.patch.baseline_count,
+        lon=patch.geometry.centroid.x,
+        lat=patch.geometry.centroid.y,
+        probability=patch.judgement.probability if patch.judgement else None,
+        reason=patch.judgement.reason if patch.judgement else "",
+    )
+
+
+def _held_back(patch: LocatedPatch) -> HeldBackRow:
+    return HeldBackRow(
+        area_px=patch.patch.area_px,
+        probability=patch.judgement.probability if patch.judgement else 0.0,
+        reason=patch.judgement.reason if patch.judgement else "",
         lon=patch.geometry.centroid.x,
         lat=patch.geometry.centroid.y,
     )

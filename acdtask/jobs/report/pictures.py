@@ -15,18 +15,20 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_dilation, generate_binary_structure
 
-from acdtask.jobs.colours import COHERENCE, MISSING, PATCH, QUALITY, STD, TRUTH, ColourMap, Z
+from acdtask.jobs.colours import COHERENCE, MISSING, PATCH, QUALITY, STD, TRUTH, Z_BOTH, ColourMap, Z
 
 __all__ = [
     "MAX_SIDE",
-    "STD_RANGE",
+    "UNIT_RANGE",
     "Z_RANGE",
+    "Z_RANGE_BOTH",
     "coherence_png",
     "magnification",
     "paper_jpeg",
     "paper_name",
     "patches_png",
     "std_png",
+    "std_range",
     "z_png",
 ]
 
@@ -37,8 +39,9 @@ MIN_SIDE = 600
 PAPER_SIDE = 480
 """Maximum side of a picture for print, in px: three in a row on A4 have 190 px per inch."""
 PAPER_QUALITY = 75
-Z_RANGE = (-2.0, 6.0)
-STD_RANGE = (0.0, 0.25)
+Z_RANGE, Z_RANGE_BOTH = (-2.0, 6.0), (-6.0, 6.0)
+UNIT_RANGE = (0.0, 1.0)
+"""The range of coherence."""
 
 Floats = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
@@ -67,38 +70,57 @@ def magnification(shape: tuple[int, int]) -> tuple[int, int]:
     return max(1, MIN_SIDE // longest), 1
 
 
-def coherence_png(values: Floats) -> bytes:
-    """Draw coherence 0..1 in grey, NaN hatched; shape (height, width)."""
-    return _mapped_png(values, COHERENCE, (0.0, 1.0))
+def std_range(limits: tuple[float, float]) -> tuple[float, float]:
+    """The range over which standard deviations are drawn, for a quantity of this range.
+
+    >>> std_range(UNIT_RANGE)
+    (0.0, 0.25)
+    """
+    return 0.0, (limits[1] - limits[0]) / 4
 
 
-def z_png(z: Floats) -> bytes:
-    """Draw z over Z_RANGE: blue below 0, white at 0, ochre and red above; NaN hatched; shape (height, width)."""
-    return _mapped_png(z, Z, Z_RANGE)
+def coherence_png(values: Floats, limits: tuple[float, float] = UNIT_RANGE) -> bytes:
+    """Draw coherence, or another quantity over its range, in grey, NaN hatched; shape (height, width)."""
+    return _mapped_png(values, COHERENCE, limits)
 
 
-def std_png(values: Floats) -> bytes:
-    """Draw the standard deviation of coherence over STD_RANGE, NaN hatched; shape (height, width)."""
-    return _mapped_png(values, STD, STD_RANGE)
+def z_png(z: Floats, *, both: bool = False) -> bytes:
+    """Draw z over Z_RANGE: blue below 0, white at 0, ochre and red above; NaN hatched; shape (height, width).
+
+    If both directions count, it is drawn over Z_RANGE_BOTH, as dark below 0 as above.
+    """
+    return _mapped_png(z, Z_BOTH, Z_RANGE_BOTH) if both else _mapped_png(z, Z, Z_RANGE)
+
+
+def std_png(values: Floats, limits: tuple[float, float] = UNIT_RANGE) -> bytes:
+    """Draw the standard deviation of coherence or of a quantity of this range, NaN hatched; shape (height, width)."""
+    return _mapped_png(values, STD, std_range(limits))
 
 
 def patches_png(
-    image: Floats, change: Mask, quality: Codes, reasons: Sequence[int], truth: Mask | None = None
+    image: Floats,
+    change: Mask,
+    quality: Codes,
+    reasons: Sequence[int],
+    truth: Mask | None = None,
+    limits: tuple[float, float] = UNIT_RANGE,
 ) -> bytes:
-    """Draw patches over coherence in grey.
+    """Draw patches over coherence, or another quantity, in grey.
 
     Args:
-        image: coherence 0..1, NaN for nodata, shape (height, width). The other arrays have the same shape.
+        image: coherence, NaN for nodata, shape (height, width). The other arrays have the same shape.
         change: True in patches.
         quality: a code for each pixel.
         reasons: the codes for missing z, in the order of the legend; each is hatched in its colour of QUALITY. Other
             codes are not drawn.
         truth: True in events that show on this date; drawn as outlines.
+        limits: range of the quantity.
     """
     _check(image, change, quality, *([] if truth is None else [truth]))
     grey = _to_picture(image.astype(np.float64))
     known = ~np.isnan(grey)
-    level = np.rint(np.clip(np.where(known, grey, 0.0), 0.0, 1.0) * (_GREYS - 1)).astype(np.uint8)
+    position = (np.where(known, grey, limits[0]) - limits[0]) / (limits[1] - limits[0])
+    level = np.rint(np.clip(position, 0.0, 1.0) * (_GREYS - 1)).astype(np.uint8)
     stripes = _stripes(grey.shape)
     index = np.where(known, level, np.where(stripes, _PATCH_HATCH, _PATCH_GAP)).astype(np.uint8)
 

@@ -10,11 +10,12 @@ from typing import Any
 
 from shapely.geometry import shape
 
-from acdtask.cube.model import Dataset
+from acdtask.change.thresholds import Detection
+from acdtask.cube.model import Dataset, Variable
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Site
 from acdtask.jobs.manifests import find_manifest
-from acdtask.jobs.monitor.months import images_of_month, patches_of_month
+from acdtask.jobs.monitor.months import images_of_month, patches_of_month, rejected_of_image
 from acdtask.jobs.parts import month_of
 from acdtask.jobs.patch_files import LocatedPatch, numbered
 from acdtask.jobs.products import (
@@ -28,13 +29,17 @@ from acdtask.jobs.report.score import KnownEvent
 from acdtask.jobs.report.settings import ReportSettings
 from acdtask.jobs.report.truth import events_on, read_truth
 from acdtask.jobs.report.window import View, view_of
+from acdtask.jobs.transformed import transformed
 
 __all__ = ["PAGE_ALGORITHM", "Sources", "digest_of"]
 
 PICTURE_ALGORITHM = 2
 """Increment when pictures of the same products change; all are then drawn again, under new names."""
-PAGE_ALGORITHM = 4
+PAGE_ALGORITHM = 5
 """Increment when pages of the same products change; all are then written again."""
+
+HELD_BACK_SHOWN = 5
+"""Maximum number of candidates of a date that are shown although they are held back."""
 
 
 def digest_of(content: Any) -> str:
@@ -85,6 +90,21 @@ class Sources:
         return BaselineManifest.model_validate_json(body)
 
     @cached_property
+    def detection(self) -> Detection:
+        """The method."""
+        return Detection.of(self.monitor.settings["detection"])
+
+    @cached_property
+    def ingested(self) -> Variable:
+        """The variable of the images. VARIABLE_UNKNOWN."""
+        return self.site.cube.variable(self.monitor.variable)
+
+    @cached_property
+    def compared(self) -> Variable:
+        """The variable that the monitor compares: the ingested one, or its transform. VARIABLE_UNKNOWN."""
+        return transformed(self.ingested, self.detection.transform)
+
+    @cached_property
     def view(self) -> View:
         """The part of the layout that every picture shows."""
         layout = self.site.cube.layout(self.monitor.layout)
@@ -125,6 +145,12 @@ class Sources:
             patches = patches_of_month(month, self.site.store) if month.patches else []
             self._patches[name] = numbered(patches, self.patches_before(name))
         return self._patches[name]
+
+    def held_back(self, product: ImageProduct) -> tuple[LocatedPatch, ...]:
+        """The most probable candidates of an image that are held back, most probable first."""
+        rejected = [patch for patch in rejected_of_image(product, self.site.store) if patch.judgement]
+        rejected.sort(key=lambda patch: (-patch.judgement.probability if patch.judgement else 0.0, patch.patch.blob))
+        return tuple(rejected[:HELD_BACK_SHOWN])
 
     def events(self, images: Iterable[ImageProduct]) -> list[KnownEvent]:
         """The known events in the area, each with the dates of images on which it shows."""

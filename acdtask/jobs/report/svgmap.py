@@ -208,7 +208,7 @@ def _dots(patches: list[PatchRow], last: date | None, linked: Collection[str], f
     largest = patches[0].area_px
     numbers = _number_places([patch for patch in patches if patch.date == last], largest, frame)
     for patch in sorted(patches, key=lambda patch: (patch.date == last, -patch.area_px, patch.id)):
-        label = f"Patch {patch.number}: {patch.date}, {hectares(patch.area_ha)} ha, z up to {patch.z_max:.1f}"
+        label = f"Patch {patch.number}: {patch.date}, {hectares(patch.area_ha)} ha, z up to {abs(patch.z_max):.1f}"
         dot = Markup('<circle class="dot{}" cx="{}" cy="{}" r="{}"><title>{}</title></circle>').format(
             " last" if patch.date == last else "",
             *map(_number, (*frame.point(patch.lon, patch.lat), _radius(patch, largest))),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -18,14 +18,39 @@ from acdtask.jobs.simulate.fields import Floats, Stream, generator, smooth_field
 from acdtask.jobs.simulate.land import Cover
 from acdtask.jobs.simulate.settings import SceneSettings
 
-__all__ = ["LATTICE", "MAX_AREA", "MIN_AREA", "SimulatedEvent", "lowered", "place_events"]
+__all__ = ["KINDS", "LATTICE", "EventKind", "SimulatedEvent", "lowered", "place_events", "place_reference_events"]
 
 Mask: TypeAlias = NDArray[np.bool_]
 Coordinates: TypeAlias = NDArray[np.int32]
+Kind: TypeAlias = Literal["abrupt", "flood", "growing", "gentle", "reference"]
 
-MIN_AREA, MAX_AREA = 40, 2500
-"""Smallest and largest area of an event in px."""
-MIN_FACTOR, MAX_FACTOR = 0.05, 0.45
+
+@dataclass(frozen=True)
+class EventKind:
+    """The ranges from which an event of a kind is drawn.
+
+    Attributes:
+        areas: in px, log-uniform.
+        factors: factor of the true coherence, uniform.
+        pairs: number of pairs in succession that it lowers.
+    """
+
+    areas: tuple[int, int]
+    factors: tuple[float, float]
+    pairs: tuple[int, int]
+
+
+KINDS: dict[Kind, EventKind] = {
+    "abrupt": EventKind((40, 2500), (0.05, 0.45), (1, 1)),
+    "flood": EventKind((40, 2500), (0.05, 0.45), (2, 4)),
+    "growing": EventKind((200, 2500), (0.05, 0.45), (3, 5)),
+    "gentle": EventKind((600, 6000), (0.50, 0.80), (1, 1)),
+    "reference": EventKind((200, 5000), (0.15, 0.45), (2, 8)),
+}
+"""Kinds of events; "reference" are the changes of a contaminated baseline."""
+
+LARGEST_SHARE = 1 / 16
+"""Share of the scene that no event exceeds."""
 LATTICE = 256
 """Every third event crosses a line of the grid of cells of this size in px from (0, 0) of the CRS, if possible."""
 GAP = 8
@@ -41,16 +66,19 @@ class SimulatedEvent:
 
     Attributes:
         id: E001, E002, ...
-        kind: "abrupt" (a demolition, a landslide) lowers the pair that spans it; "flood" lowers 2 to 4 in succession.
+        kind: "abrupt" (a demolition, a landslide) lowers the pair that spans it; "flood" lowers 2 to 4 in succession;
+            "growing" (a quarry, a building site) lowers 3 to 5, in more pixels each time; "gentle" (a thinned stand,
+            damaged roofs) lowers a wide area of a pair a little.
         first_pair, last_pair: the pairs that it lowers, inclusive, counted from 0.
         start_date, end_date: the dates of the images of these pairs (the second date of a pair).
         factor: factor of the true coherence.
         cover: the class that covers most of it.
         rows, columns: its pixels in the scene, in raster order.
+        since: the first pair that each of these pixels belongs to; `first_pair` unless the event grows.
     """
 
     id: str
-    kind: Literal["abrupt", "flood"]
+    kind: Kind
     first_pair: int
     last_pair: int
     start_date: date
@@ -59,6 +87,7 @@ class SimulatedEvent:
     cover: Cover
     rows: Coordinates
     columns: Coordinates
+    since: Coordinates
 
     @property
     def area_px(self) -> int:
@@ -74,10 +103,15 @@ class SimulatedEvent:
         )
 
     def mask(self, shape: tuple[int, int]) -> Mask:
-        """A mask of the event, in a scene of the given shape."""
+        """A mask of the event at its greatest extent, in a scene of the given shape."""
         mask = np.zeros(shape, np.bool_)
         mask[self.rows, self.columns] = True
         return mask
+
+    def pixels_in(self, pair: int) -> tuple[Coordinates, Coordinates]:
+        """Rows and columns of the pixels that the event lowers in a pair; empty if it does not show there."""
+        shows = (self.since <= pair) if self.first_pair <= pair <= self.last_pair else np.zeros(self.area_px, np.bool_)
+        return self.rows[shows], self.columns[shows]
 
     def crosses(self, lines: tuple[range, range]) -> bool:
         """Whether the event has pixels on both sides of a line (see SceneSettings.lattice_lines)."""
@@ -143,36 +177,63 @@ def _centre(rng: np.random.Generator, size: int, lines: tuple[range, range] | No
     return centre[0], centre[1]
 
 
+def _kind(number: int, settings: SceneSettings) -> Kind:
+    """Of twelve events, four are floods, one grows, two are gentle and five are abrupt."""
+    if number % 3 == 2 and settings.monitored_pairs > 1:
+        return "flood"
+    if number % 12 == 4 and settings.monitored_pairs > 2:
+        return "growing"
+    return "gentle" if number % 12 in (7, 10) else "abrupt"
+
+
+def _area(rng: np.random.Generator, kind: EventKind, size: int) -> int:
+    least, most = (min(area, int(LARGEST_SHARE * size**2)) for area in kind.areas)
+    return round(math.exp(rng.uniform(math.log(least), math.log(most))))
+
+
+def _since(rng: np.random.Generator, rows: Coordinates, columns: Coordinates, pairs: range) -> Coordinates:
+    """The pair from which each pixel belongs to a growing event: equal shares, by distance from one of its pixels."""
+    start = int(rng.integers(len(rows)))
+    distance = (rows - rows[start]).astype(np.int64) ** 2 + (columns - columns[start]).astype(np.int64) ** 2
+    rank = np.empty(len(rows), np.int64)
+    rank[np.argsort(distance, kind="stable")] = np.arange(len(rows))
+    return (pairs.start + rank * len(pairs) // len(rows)).astype(np.int32)
+
+
 def _try_event(
     rng: np.random.Generator, number: int, ground: _Ground, lines: tuple[range, range] | None
 ) -> SimulatedEvent | None:
     """Draw an event's time, shape and place; None if it does not fit."""
     settings = ground.settings
-    flood = number % 3 == 2 and settings.monitored_pairs > 1
-    duration = int(rng.integers(2, min(4, settings.monitored_pairs) + 1)) if flood else 1
+    name = _kind(number, settings)
+    kind = KINDS[name]
+    least, most = (min(pairs, settings.monitored_pairs) for pairs in kind.pairs)
+    duration = int(rng.integers(least, most + 1))
     first = settings.reference_pairs + int(rng.integers(settings.monitored_pairs - duration + 1))
-    factor = round(float(rng.uniform(MIN_FACTOR, MAX_FACTOR)), 3)
-    blob = _blob(rng, round(math.exp(rng.uniform(math.log(MIN_AREA), math.log(MAX_AREA)))))
+    pairs = range(first, first + duration)
+    factor = round(float(rng.uniform(*kind.factors)), 3)
+    blob = _blob(rng, _area(rng, kind, settings.size))
     row, column = _centre(rng, settings.size, lines)
     rows, columns = np.nonzero(blob)
-    if not MIN_AREA <= len(rows) <= MAX_AREA:
+    if not min(kind.areas[0], LARGEST_SHARE * settings.size**2) <= len(rows) <= kind.areas[1]:
         return None
     rows = (rows + row - blob.shape[0] // 2).astype(np.int32)
     columns = (columns + column - blob.shape[1] // 2).astype(np.int32)
-    last = first + duration - 1
-    if not ground.admits(rows, columns, range(first, last + 1)):
+    if not ground.admits(rows, columns, pairs):
         return None
+    grows = name == "growing"
     return SimulatedEvent(
         id=f"E{number + 1:03d}",
-        kind="flood" if flood else "abrupt",
+        kind=name,
         first_pair=first,
-        last_pair=last,
+        last_pair=pairs[-1],
         start_date=settings.pair_dates(first)[1],
-        end_date=settings.pair_dates(last)[1],
+        end_date=settings.pair_dates(pairs[-1])[1],
         factor=factor,
         cover=Cover(int(np.bincount(ground.cover[rows, columns], minlength=len(Cover)).argmax())),
         rows=rows,
         columns=columns,
+        since=_since(rng, rows, columns, pairs) if grows else np.full(len(rows), first, np.int32),
     )
 
 
@@ -204,9 +265,46 @@ def place_events(
     return events
 
 
-def lowered(true: Floats, events: list[SimulatedEvent], pair: int) -> Floats:
+def place_reference_events(settings: SceneSettings, cover: NDArray[np.uint8]) -> list[SimulatedEvent]:
+    """Place the changes of the reference pairs, which no truth lists: anywhere, cut at the edge of the scene.
+
+    Args:
+        settings: their number, and the reference pairs.
+        cover: Cover of each pixel.
+    """
+    kind = KINDS["reference"]
+    events = []
+    for number in range(settings.reference_events if settings.reference_pairs else 0):
+        rng = generator(settings.seed, Stream.REFERENCE_EVENT, number)
+        duration = min(int(rng.integers(kind.pairs[0], kind.pairs[1] + 1)), settings.reference_pairs)
+        first = int(rng.integers(settings.reference_pairs - duration + 1))
+        factor = round(float(rng.uniform(*kind.factors)), 3)
+        blob = _blob(rng, _area(rng, kind, settings.size))
+        row, column = _centre(rng, settings.size, None)
+        rows, columns = (positions.astype(np.int32) for positions in np.nonzero(blob))
+        rows, columns = rows + np.int32(row - blob.shape[0] // 2), columns + np.int32(column - blob.shape[1] // 2)
+        inside = (rows >= 0) & (rows < settings.size) & (columns >= 0) & (columns < settings.size)
+        rows, columns = rows[inside], columns[inside]
+        events.append(
+            SimulatedEvent(
+                id=f"R{number + 1:03d}",
+                kind="reference",
+                first_pair=first,
+                last_pair=first + duration - 1,
+                start_date=settings.pair_dates(first)[1],
+                end_date=settings.pair_dates(first + duration - 1)[1],
+                factor=factor,
+                cover=Cover(int(np.bincount(cover[rows, columns], minlength=len(Cover)).argmax())),
+                rows=rows,
+                columns=columns,
+                since=np.full(len(rows), first, np.int32),
+            )
+        )
+    return events
+
+
+def lowered(true: Floats, events: Iterable[SimulatedEvent], pair: int) -> Floats:
     """Lower the true coherence by the events of the pair, in place."""
     for event in events:
-        if event.first_pair <= pair <= event.last_pair:
-            true[event.rows, event.columns] *= np.float32(event.factor)
+        true[event.pixels_in(pair)] *= np.float32(event.factor)
     return true

@@ -25,16 +25,21 @@ class Stream(IntEnum):
     SWATH = 5
     SPECKLE = 6
     PARCEL = 7
-    DATE = 8
+    ORBIT = 8
+    STORM = 9
+    MOISTURE = 10
+    REFERENCE_EVENT = 11
 
 
-def generator(seed: int, stream: Stream, k: int = 0) -> np.random.Generator:
-    """The generator of item k (a pair, an event) of a stream, independent of earlier draws and of the worker.
+def generator(seed: int, stream: Stream, k: int = 0, track: int = 0) -> np.random.Generator:
+    """The generator of item k (an acquisition, an event, a year) of a stream, and of a track if tracks differ in it.
+
+    It is independent of earlier draws and of the worker.
 
     >>> bool(generator(1, Stream.RAIN, 5).random() == generator(1, Stream.RAIN, 5).random())
     True
     """
-    return np.random.default_rng([seed, int(stream), k])
+    return np.random.default_rng([seed, int(stream), k, track])
 
 
 def spline_weights(phase: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -41,7 +41,9 @@ SCENE_KEY, AOI_KEY, TRUTH_KEY = "scene.json", "aoi.json", "truth.geojson"
 STORED_SCALE = 0.001
 """Coherence = stored value x this."""
 BLOCK = 256
-CORE_SECONDS_PER_PIXEL = 4e-7
+ALGORITHM = 2
+"""Since 2, pairs share acquisitions, and weather, farm work and events are as described in decision 0037."""
+CORE_SECONDS_PER_PIXEL = 4.5e-7
 BYTES_PER_PIXEL = 1.6
 
 
@@ -121,6 +123,7 @@ class SimulateJob(Job[SimulateSettings, SimulateContent]):
     """
 
     name = "simulate"
+    algorithm = ALGORITHM
     unit = "images"
     rounds = (WriteImages(),)
     plans_only_what_is_missing = False

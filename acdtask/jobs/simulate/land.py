@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from acdtask.jobs.simulate.fields import Floats, Stream, generator, smooth_field
 from acdtask.jobs.simulate.settings import SceneSettings
 
-__all__ = ["CLASSES", "Cover", "CoverModel", "Land", "make_land"]
+__all__ = ["CLASSES", "Cover", "CoverModel", "Land", "by_class", "make_land"]
 
 PARCEL_LENGTH, PARCEL_WIDTH = 26.0, 16.0
 """Mean size of a parcel in px."""
 PARCEL_AZIMUTH = 0.35
 """Direction of the parcels' long side, in radians from the rows."""
+SHARED_TEXTURE = 0.8
+"""Share of the variance of the texture that two tracks have in common."""
 
 
 class Cover(IntEnum):
@@ -35,28 +37,38 @@ class CoverModel:
     """Coherence of a land cover class.
 
     Attributes:
-        coherence: mean true coherence of a dry pair at the best time of the year.
+        coherence: mean true coherence of a dry pair of six days at the best time of the year.
         texture: its standard deviation over the ground.
         season_depth: share lost at the worst time of the year.
         season_day: day of the year of the worst time.
-        rain_loss: share lost in the heaviest rain.
+        wet_loss: share lost if one of the two acquisitions is as wet as a day of heavy rain (wetness 1).
+        orbit_loss: share lost per 100 m of perpendicular baseline.
+        moisture: standard deviation of the relative change by the state of the ground at an acquisition.
         drift: standard deviation of the slow relative change in space and time.
+        decay_days: a pair that is longer by this loses all but 1/e of its coherence.
     """
 
     coherence: float
     texture: float
     season_depth: float
     season_day: float
-    rain_loss: float
+    wet_loss: float
+    orbit_loss: float
+    moisture: float
     drift: float
+    decay_days: float
+
+    def decay(self, days: int) -> float:
+        """The factor of a pair of so many days, relative to one of six."""
+        return math.exp((6 - days) / self.decay_days)
 
 
 CLASSES: dict[Cover, CoverModel] = {
-    Cover.WATER: CoverModel(0.02, 0.0, 0.0, 0.0, 0.0, 0.0),
-    Cover.FOREST: CoverModel(0.28, 0.04, 0.35, 200.0, 0.30, 0.05),
-    Cover.CROP: CoverModel(0.56, 0.07, 0.50, 160.0, 0.30, 0.05),
-    Cover.GRASS: CoverModel(0.54, 0.06, 0.25, 175.0, 0.25, 0.05),
-    Cover.TOWN: CoverModel(0.78, 0.08, 0.04, 200.0, 0.06, 0.02),
+    Cover.WATER: CoverModel(0.02, 0.00, 0.00, 0.0, 0.00, 0.00, 0.00, 0.00, 1000.0),
+    Cover.FOREST: CoverModel(0.30, 0.04, 0.35, 200.0, 0.70, 0.06, 0.03, 0.05, 8.0),
+    Cover.CROP: CoverModel(0.64, 0.07, 0.50, 160.0, 0.72, 0.03, 0.04, 0.05, 25.0),
+    Cover.GRASS: CoverModel(0.62, 0.06, 0.25, 175.0, 0.70, 0.03, 0.04, 0.05, 25.0),
+    Cover.TOWN: CoverModel(0.82, 0.07, 0.04, 200.0, 0.36, 0.03, 0.02, 0.02, 200.0),
 }
 
 
@@ -68,7 +80,7 @@ class Land:
         cover: Cover of each pixel, uint8, shape (size, size).
         parcel: number of the parcel of each pixel, int32, 0 <= parcel < parcels; defined outside fields too.
         parcels: count of parcel numbers.
-        coherence: true coherence of a dry pair at the best time of the year, float32.
+        coherence: true coherence of a dry pair of the scene's length at the best time of the year, float32.
     """
 
     cover: NDArray[np.uint8]
@@ -140,15 +152,32 @@ def make_land(settings: SceneSettings) -> Land:
     """Make the ground of a scene.
 
     The variance of a class's texture is 60 % one value per parcel, 25 % a field that varies over 5 px, and 15 % white
-    noise.
+    noise. Of a second track's texture, `SHARED_TEXTURE` of the variance is that of the first.
     """
     rng = generator(settings.seed, Stream.LAND)
     parcel, parcels = _parcels(rng, settings.size)
     cover = _cover(rng, settings.size, parcel, parcels)
+    texture = _texture(rng, settings, parcel, parcels)
+    if settings.track:
+        other = _texture(generator(settings.seed, Stream.LAND, 0, settings.track), settings, parcel, parcels)
+        texture = math.sqrt(SHARED_TEXTURE) * texture + math.sqrt(1 - SHARED_TEXTURE) * other
+    mean, spread = by_class(cover, "coherence"), by_class(cover, "texture")
+    decay = np.array([CLASSES[c].decay(settings.pair_days) for c in Cover], np.float32)[cover]
+    coherence = np.clip(decay * (mean + spread * texture), 0.0, 0.95)
+    return Land(cover=cover, parcel=parcel, parcels=parcels, coherence=coherence)
+
+
+def _texture(rng: np.random.Generator, settings: SceneSettings, parcel: NDArray[np.int32], parcels: int) -> Floats:
     texture = math.sqrt(0.60) * rng.standard_normal(parcels, dtype=np.float32)[parcel]
     texture += math.sqrt(0.25) * smooth_field(rng, settings.shape, 5.0)
     texture += math.sqrt(0.15) * rng.standard_normal(settings.shape, dtype=np.float32)
-    mean = np.array([CLASSES[c].coherence for c in Cover], np.float32)[cover]
-    spread = np.array([CLASSES[c].texture for c in Cover], np.float32)[cover]
-    coherence = np.clip(mean + spread * texture, 0.0, 0.95)
-    return Land(cover=cover, parcel=parcel, parcels=parcels, coherence=coherence)
+    return np.asarray(texture, np.float32)
+
+
+def by_class(cover: NDArray[np.uint8], attribute: str) -> Floats:
+    """An attribute of the class of each pixel, float32, same shape as cover.
+
+    >>> by_class(np.array([[Cover.TOWN, Cover.WATER]], np.uint8), "coherence")
+    array([[0.78, 0.02]], dtype=float32)
+    """
+    return np.array([getattr(CLASSES[c], attribute) for c in Cover], np.float32)[cover]

@@ -8,37 +8,23 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from acdtask.jobs.simulate.events import Mask, SimulatedEvent, lowered, place_events
-from acdtask.jobs.simulate.fields import (
-    Floats,
-    Stream,
-    field_from_knots,
-    generator,
-    knot_shape,
-    smooth_field,
-    spline_weights,
-)
-from acdtask.jobs.simulate.land import CLASSES, Cover, Land, make_land
+from acdtask.jobs.simulate.events import Mask, SimulatedEvent, lowered, place_events, place_reference_events
+from acdtask.jobs.simulate.farm import FarmCalendar
+from acdtask.jobs.simulate.fields import Floats, Stream, field_from_knots, generator, knot_shape, spline_weights
+from acdtask.jobs.simulate.land import CLASSES, Cover, Land, by_class, make_land
 from acdtask.jobs.simulate.settings import SceneSettings
-from acdtask.jobs.simulate.speckle import sample_coherence, to_stored
+from acdtask.jobs.simulate.speckle import ACQUISITIONS, sample_coherence, to_stored
+from acdtask.jobs.simulate.weather import Weather
 
 __all__ = ["Scene", "SceneSettings", "scene_of"]
 
 YEAR = 365.25
-RAIN_LENGTH = 250.0
 DRIFT_LENGTH = 60.0
 DRIFT_DAYS = 30.0
-DATE_SPREAD = 0.02
 SWATH_SLOPE = math.tan(math.radians(12.0))
 """Shift of the swath's edge in columns per row: tracks of Sentinel-1 are about 12 degrees off north."""
-
-FARM_SEASONS = {
-    Cover.CROP: ((105.0, 15.0, 0.016), (212.0, 15.0, 0.016), (268.0, 18.0, 0.016)),
-    Cover.GRASS: ((150.0, 12.0, 0.012), (200.0, 12.0, 0.012), (250.0, 12.0, 0.008)),
-}
-"""Day of the year, standard deviation in days, and peak share of parcels worked in a six-day pair."""
-FARM_ALWAYS = 0.001
-FARM_FACTORS = {Cover.CROP: (0.30, 0.65), Cover.GRASS: (0.50, 0.80)}
+MISSING_SHARE = 0.08
+"""Share of acquisitions of which a slice is missing; both pairs of such an acquisition lack it."""
 
 
 class Scene:
@@ -46,9 +32,10 @@ class Scene:
 
     The true coherence of a pixel in pair k is a product, clipped to 0..0.97:
 
-        ground x season x (1 - rain) x (1 + date) x (1 + drift) x farm work x event
+        ground x season x weather of both acquisitions x baseline x (1 + drift) x farm work x event
 
-    and its image is an estimate from speckle (see `sample_coherence`).
+    and its image is an estimate from speckle (see `sample_coherence`). Pair k is made of acquisitions k and k + 1, so
+    consecutive pairs share one: its weather, its speckle, and the slice that it lacks.
 
     >>> scene = Scene(SceneSettings(size=128, events=2, reference_pairs=3, monitored_pairs=2))
     >>> scene.image(0).shape, scene.image(0).dtype, len(scene.truth())
@@ -64,12 +51,33 @@ class Scene:
         return make_land(self.settings)
 
     @cached_property
+    def weather(self) -> Weather:
+        """The acquisitions."""
+        return Weather(self.settings, self.land)
+
+    @cached_property
+    def _farm(self) -> FarmCalendar:
+        return FarmCalendar(self.settings.seed, self.land.parcels)
+
+    @cached_property
     def _events(self) -> list[SimulatedEvent]:
-        return place_events(self.settings, self.land.cover, self.valid)
+        first_track = Scene(self.settings.model_copy(update={"track": 0}))
+        return place_events(self.settings, self.land.cover, first_track.valid)
+
+    @cached_property
+    def _reference_events(self) -> list[SimulatedEvent]:
+        return place_reference_events(self.settings, self.land.cover)
 
     def truth(self) -> list[SimulatedEvent]:
         """The events, by id. SETTING_INVALID if the scene has no room for them."""
         return list(self._events)
+
+    def changed(self, pair: int) -> Mask:
+        """A mask of the pixels that events lower in a pair, shape (size, size)."""
+        mask = np.zeros(self.settings.shape, np.bool_)
+        for event in self._events:
+            mask[event.pixels_in(pair)] = True
+        return mask
 
     def day_of_year(self, pair: int) -> float:
         """The day of the year at the middle of a pair."""
@@ -91,29 +99,9 @@ class Scene:
             table[cover] = 1 - model.season_depth * (1 + np.cos(2 * np.pi * phase / YEAR)) / 2
         return table
 
-    def rain(self, pair: int) -> Floats:
-        """Intensity of rain, 0..1, smooth over the scene; 0 everywhere in about half of the pairs."""
-        rng = generator(self.settings.seed, Stream.RAIN, pair)
-        if rng.random() > 0.45:
-            return np.zeros(self.settings.shape, np.float32)
-        amount = np.float32(rng.uniform(0.15, 1.0))
-        pattern = smooth_field(rng, self.settings.shape, RAIN_LENGTH)
-        return np.asarray(amount * (0.7 + 0.3 * np.tanh(pattern)), np.float32)
-
     def _farm_factors(self, pair: int) -> Floats:
         """The factor of farm work on each class (rows) and parcel (columns); 1 without work."""
-        rng = generator(self.settings.seed, Stream.FARM, pair)
-        chance, strength = rng.random(self.land.parcels), rng.random(self.land.parcels)
-        day = self.day_of_year(pair)
-        table = np.ones((len(Cover), self.land.parcels), np.float32)
-        for cover, seasons in FARM_SEASONS.items():
-            share = FARM_ALWAYS
-            for middle, spread, most in seasons:
-                share += most * math.exp(-0.5 * ((day - middle) / spread) ** 2)
-            low, high = FARM_FACTORS[cover]
-            worked = chance < share * self.settings.pair_days / 6
-            table[cover, worked] = low + (high - low) * strength[worked]
-        return table
+        return self._farm.factors(*self.settings.pair_dates(pair))
 
     def farm_work(self, pair: int) -> Mask:
         """A mask of parcels worked between the two dates: real drops that are not events."""
@@ -132,14 +120,17 @@ class Scene:
         return field_from_knots(knots, self.settings.shape, DRIFT_LENGTH)
 
     def valid(self, pair: int) -> Mask:
-        """A mask of valid pixels: False beyond the edge of the swath and in a missing slice."""
-        rng = generator(self.settings.seed, Stream.SWATH, pair)
+        """A mask of valid pixels: False beyond the edge of the swath and in a missing slice of an acquisition."""
+        return self._acquired(pair) & self._acquired(pair + 1)
+
+    def _acquired(self, acquisition: int) -> Mask:
+        rng = generator(self.settings.seed, Stream.SWATH, acquisition, self.settings.track)
         size = self.settings.size
         rows, columns = np.ogrid[0:size, 0:size]
         edge = 0.90 * size + rng.normal(0.0, 3.0)
         valid = columns < edge + SWATH_SLOPE * rows
         missing, top, height = rng.random(), rng.uniform(0.0, 1.0), rng.uniform(0.06, 0.2)
-        if missing < 0.15:
+        if missing < MISSING_SHARE:
             along_track = rows + SWATH_SLOPE * columns
             valid &= (along_track < top * size) | (along_track >= (top + height) * size)
         return np.asarray(valid)
@@ -151,20 +142,19 @@ class Scene:
 
     def coherence(self, pair: int) -> Floats:
         """The true coherence of a pair, 0..0.97, float32, shape (size, size); not masked by `valid`."""
-        date_term = generator(self.settings.seed, Stream.DATE, pair).normal(0.0, DATE_SPREAD)
-        table = self.season(pair) * self._farm_factors(pair)
-        table[Cover.FOREST :] *= np.float32(1 + date_term)
-        rain_loss = np.array([CLASSES[c].rain_loss for c in Cover], np.float32)[self.land.cover]
-        drift = np.array([CLASSES[c].drift for c in Cover], np.float32)[self.land.cover]
-        true = self.land.coherence * self._by_pixel(table)
-        true *= 1 - rain_loss * self.rain(pair)
-        true *= 1 + drift * self.drift(pair)
+        true = self.land.coherence * self._by_pixel(self.season(pair) * self._farm_factors(pair))
+        true *= self.weather.factor(pair)
+        true *= 1 + by_class(self.land.cover, "drift") * self.drift(pair)
+        lowered(true, self._reference_events, pair)
         return np.clip(lowered(true, self._events, pair), 0.0, 0.97)
 
     def image(self, pair: int) -> NDArray[np.int16]:
         """The image of a pair: 0..1000, nodata -1, shape (size, size)."""
-        rng = generator(self.settings.seed, Stream.SPECKLE, pair)
-        estimate = sample_coherence(self.coherence(pair), rng, self.settings.samples, self.settings.window)
+        settings = self.settings
+        speckle = [generator(settings.seed, Stream.SPECKLE, pair + k, settings.track) for k in range(ACQUISITIONS)]
+        estimate = sample_coherence(
+            self.coherence(pair), self.land.coherence, speckle, settings.samples, settings.window
+        )
         return to_stored(estimate, self.valid(pair))
 
 

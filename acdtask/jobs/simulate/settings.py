@@ -28,13 +28,30 @@ class SceneSettings(BaseModel, frozen=True, extra="forbid"):
     )
     monitored_pairs: int = Field(default=10, ge=1, le=1000, description="number of pairs after them, with the events")
     events: int = Field(default=44, ge=0, le=1000, description="number of events; every third is a flood")
+    reference_events: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="number of changes in the reference pairs, which the truth does not list: a contaminated baseline",
+    )
     first_date: Day = Field(
         default=date(2020, 8, 1),
         ge=date(1900, 1, 1),
         le=date(2500, 1, 1),
         description="first date of the first pair",
     )
-    pair_days: int = Field(default=6, ge=1, le=48, description="days from one acquisition to the next")
+    pair_days: int = Field(
+        default=6,
+        ge=1,
+        le=48,
+        description="days from one acquisition to the next, such as 6 or 12; longer pairs are less coherent",
+    )
+    track: int = Field(
+        default=0,
+        ge=0,
+        le=1,
+        description="1: the same ground and events from a second track, on days halfway between those of track 0",
+    )
     crs: str = Field(default="EPSG:32632", description="projected coordinate system of the images, in metres")
     easting: float = Field(
         default=346640.0, allow_inf_nan=False, description="left edge of the scene: a multiple of the pixel size"
@@ -77,7 +94,7 @@ class SceneSettings(BaseModel, frozen=True, extra="forbid"):
 
     def pair_dates(self, pair: int) -> tuple[date, date]:
         """First and second date of a pair. The second is the image's date."""
-        start = self.first_date + timedelta(days=pair * self.pair_days)
+        start = self.first_date + timedelta(days=pair * self.pair_days + self.track * (self.pair_days // 2))
         return start, start + timedelta(days=self.pair_days)
 
     def lattice_lines(self, cell: int) -> tuple[range, range]:

@@ -159,7 +159,7 @@ def _job_command(job: str, folder: str, store: Store) -> str:
     settings = manifest.get("settings", {})
     given = [
         f"--{name.replace('_', '-')} {settings[name]}"
-        for name in ("layout", "variable", "instance", "name", "start", "end", "profile")
+        for name in ("layout", "variable", "instance", "name", "start", "end", "profile", "clip")
         if settings.get(name)
     ]
     return " ".join([f"acdtask {job} local --cube {store.url} --aoi AOI", *given])

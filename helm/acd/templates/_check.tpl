@@ -125,18 +125,21 @@
 {{- end -}}
 {{- end }}
 
-{{- define "acd.check.network" -}}
+{{/* "yes" if there is a network policy: by default, as soon as one of its places is given. */}}
+{{- define "acd.hasNetworkPolicy" -}}
 {{- $network := .Values.networkPolicy -}}
-{{- if $network.enabled -}}
-{{- $needed := list "objectStore" "apiServer" -}}
-{{- if .Values.geocube.address }}{{ $needed = append $needed "geocube" }}{{ end -}}
-{{- if .Values.geocube.downloader }}{{ $needed = append $needed "downloader" }}{{ end -}}
-{{- if .Values.ingester.address }}{{ $needed = append $needed "ingester" }}{{ end -}}
-{{- if .Values.webhook.url }}{{ $needed = append $needed "webhook" }}{{ end -}}
-{{- range $needed -}}
-{{- $place := index $network . -}}
-{{- if not (or $place.cidrs $place.namespaces) -}}
-{{- fail (printf "networkPolicy.%s has neither cidrs nor namespaces, so pods could not reach it. Set one of them, or set networkPolicy.enabled to false." .) -}}
+{{- if eq (toString $network.enabled) "auto" -}}
+{{- range omit $network "enabled" "dns" | values }}{{ if or .cidrs .namespaces }}yes{{ end }}{{ end -}}
+{{- else if $network.enabled }}yes{{ end -}}
+{{- end }}
+
+{{- define "acd.check.network" -}}
+{{- if include "acd.hasNetworkPolicy" . -}}
+{{- $needed := dict "objectStore" true "apiServer" true "geocube" .Values.geocube.address "downloader" .Values.geocube.downloader "ingester" .Values.ingester.address "webhook" .Values.webhook.url -}}
+{{- range $name, $used := $needed -}}
+{{- $place := index $.Values.networkPolicy $name -}}
+{{- if and $used (not (or $place.cidrs $place.namespaces)) -}}
+{{- fail (printf "networkPolicy.%s has neither cidrs nor namespaces, so pods could not reach it. Set one of them, or set networkPolicy.enabled to false." $name) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -253,22 +256,20 @@
 {{- end -}}
 {{- $known := dict -}}
 {{- range ((($template).spec).arguments).parameters }}{{ $_ := set $known .name . }}{{ end -}}
-{{- range $key, $text := include "acd.settings" . | fromJson -}}
-{{- if and (has $key (list "memory-mib" "here-memory-mib")) (not (regexMatch "^[1-9][0-9]{2,6}$" $text)) -}}
-{{- fail (printf "Monitor %s sets %s to %s. Use a whole number of MiB, 100 or more." $.monitor.name $key $text) -}}
-{{- end -}}
-{{- if and (has $key (list "here-seconds" "pod-start")) (not (regexMatch "^[0-9]+([.][0-9]+)?$" $text)) -}}
-{{- fail (printf "Monitor %s sets %s to %s. Use a number of seconds, 0 or more." $.monitor.name $key $text) -}}
-{{- end -}}
+{{- $settings := include "acd.settings" . | fromJson -}}
+{{- range $key, $text := $settings -}}
 {{- if has $key (list "aoi" "webhook") -}}
 {{- fail (printf "Monitor %s has the setting %s, which the chart sets itself. Use the monitor's aoi or aoiFrom, and webhook.url." $.monitor.name $key) -}}
 {{- end -}}
 {{- if not (hasKey $known $key) -}}
 {{- fail (printf "Monitor %s has the setting %s, which %s does not have. It has: %s." $.monitor.name $key $name (keys $known | sortAlpha | join ", ")) -}}
 {{- end -}}
-{{- $allowed := (index $known $key).enum -}}
-{{- if and $allowed (not (has $text $allowed)) -}}
-{{- fail (printf "Monitor %s sets %s to %s. Use one of: %s." $.monitor.name $key $text (compact $allowed | join ", ")) -}}
+{{- end -}}
+{{- if .monitor.schedules -}}
+{{- range $key, $parameter := omit $known "aoi" -}}
+{{- if and (hasSuffix "(required)" $parameter.description) (not (index $settings $key | default "" | trim)) -}}
+{{- fail (printf "Monitor %s has no %s. Set it in the settings of the monitor, or in monitorDefaults.settings." $.monitor.name $key) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end }}

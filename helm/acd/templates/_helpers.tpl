@@ -179,7 +179,7 @@ The values of `monitorDefaults.settings` for the parameters of a template, as JS
 {{- end -}}
 {{- $found := dict -}}
 {{- $job := index .template.metadata.labels "app.kubernetes.io/component" -}}
-{{- $elsewhere := dict "ingest-make-layout" "layout" "report-name" "monitor-name" -}}
+{{- $elsewhere := dict "ingest-make-layout" "layout" "report-name" "monitor-name" "monitor-transform" "baseline-transform" -}}
 {{- range .template.spec.arguments.parameters -}}
 {{- $long := printf "%s-%s" $job .name -}}
 {{- $name := index $elsewhere $long | default (hasKey $all $long | ternary $long .name) -}}
@@ -231,12 +231,28 @@ The values of `monitorDefaults.settings` for the parameters of a template, as JS
 {{- toJson $found -}}
 {{- end }}
 
-{{/* A pod patch that restricts Argo's own containers, which are not in the templates. */}}
+{{/*
+A pod patch for Argo's own containers, which are not in the templates: their security context, and the token of the
+service account, which is then mounted into them alone. Argo's executor.serviceAccountName would need a secret with a
+token that never expires.
+*/}}
 {{- define "acd.executorPatch" -}}
-{{- if .patch }}{{ fail (printf "%s already has a pod patch. Set executor.restricted to false." .name) }}{{ end -}}
-{{- $context := dict "allowPrivilegeEscalation" false "capabilities" (dict "drop" (list "ALL")) -}}
-{{- dict
-  "initContainers" (list (dict "name" "init" "securityContext" $context))
-  "containers" (list (dict "name" "wait" "securityContext" $context))
-  | toJson -}}
+{{- if .patch }}{{ fail (printf "%s already has a pod patch. Set executor.restricted and executor.tokenOnly to false." .name) }}{{ end -}}
+{{- $own := dict -}}
+{{- $patch := dict -}}
+{{- if .executor.restricted -}}
+{{- $_ := set $own "securityContext" (dict "allowPrivilegeEscalation" false "capabilities" (dict "drop" (list "ALL"))) -}}
+{{- end -}}
+{{- if .executor.tokenOnly -}}
+{{- $_ := set $own "volumeMounts" (list (dict "name" "executor-token" "mountPath" "/var/run/secrets/kubernetes.io/serviceaccount" "readOnly" true)) -}}
+{{- $token := dict "serviceAccountToken" (dict "path" "token" "expirationSeconds" 3600) -}}
+{{- $ca := dict "configMap" (dict "name" "kube-root-ca.crt" "items" (list (dict "key" "ca.crt" "path" "ca.crt"))) -}}
+{{- $namespace := dict "downwardAPI" (dict "items" (list (dict "path" "namespace" "fieldRef" (dict "fieldPath" "metadata.namespace")))) -}}
+{{- $_ := set $patch "volumes" (list (dict "name" "executor-token" "projected" (dict "sources" (list $token $ca $namespace)))) -}}
+{{- $_ := set $patch "automountServiceAccountToken" false -}}
+{{- end -}}
+{{- range $kind, $name := dict "initContainers" "init" "containers" "wait" -}}
+{{- $_ := set $patch $kind (list (merge (dict "name" $name) $own)) -}}
+{{- end -}}
+{{- toJson $patch -}}
 {{- end }}

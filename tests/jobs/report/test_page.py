@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from acdtask.jobs.report.model import DatePage, LeftOutRow, PatchRow, QualityReason, ReportPage, TileShape
+from acdtask.jobs.report.model import DatePage, HeldBackRow, LeftOutRow, PatchRow, QualityReason, ReportPage, TileShape
 from acdtask.jobs.report.page import MAX_ROWS, render, verdict
 from acdtask.jobs.report.score import score
 from acdtask.jobs.report.svgmap import MAX_DOTS, svg_map
@@ -427,3 +427,25 @@ def test_a_timeline_of_any_length_keeps_inside_and_its_labels_apart(count: int) 
     assert labels
     assert all(after - before >= 70 for before, after in pairwise(labels))
     assert str(bars[-1].date) in svg
+
+
+def test_a_judged_patch_shows_probability_and_reason_and_a_date_what_was_held_back() -> None:
+    reason = "fell by 0.31, 4 times its largest drop in the baseline (0.08 on 2020-05-06); its surroundings did not"
+    held = HeldBackRow(area_px=33, probability=0.03, reason=f"held back {EVIL}", lon=6.5, lat=50.5)
+    settings = {"judged_by": "model", "false_per_1000km2": 20.0, "smooth": 1.2}
+    shown = render(
+        page(
+            dates=(day(held_back=7, held_back_rows=(held,)),),
+            patches=(patch(probability=0.974, reason=reason),),
+            settings=settings,
+        )
+    ).decode()
+    assert '<td class="n">0.97</td>' in shown
+    assert f"<td>{reason}</td>" in shown
+    assert "Held back: 7 candidates" in shown
+    assert EVIL not in shown
+    assert "as many as contain 20 false ones in 1000 square kilometres" in shown
+    plain = render(page(patches=(patch(),))).decode()
+    assert "Probability" not in plain
+    assert "Held back" not in plain
+    assert "Reason" not in plain

@@ -16,7 +16,8 @@ def test_the_reference_shows_the_numbers_of_the_code() -> None:
     for cover, model in CLASSES.items():
         numbers = (
             f"{model.coherence:.2f} | {model.texture:.2f} | {model.season_depth:.2f} | {model.season_day:.0f}"
-            f" | {model.rain_loss:.2f} | {model.drift:.2f}"
+            f" | {model.wet_loss:.2f} | {model.orbit_loss:.2f} | {model.moisture:.2f} | {model.drift:.2f}"
+            f" | {model.decay_days:.0f}"
         )
         assert f"| {cover.name.lower()} | {numbers} |" in rows
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import ellipe, ellipk
 
 from acdtask.jobs.simulate.fields import Floats
-from acdtask.jobs.simulate.speckle import NODATA, STRIP_ROWS, sample_coherence, speckle_sums, to_stored
+from acdtask.jobs.simulate.speckle import ACQUISITIONS, NODATA, STRIP_ROWS, sample_coherence, speckle_sums, to_stored
 
 
 def touzi_moment(true: float, looks: int, order: int) -> float:
@@ -29,8 +29,12 @@ def flat(true: float, size: int = 240) -> Floats:
     return np.full((size, size), true, np.float32)
 
 
+def generators(*seed: int) -> list[np.random.Generator]:
+    return [np.random.default_rng([*seed, k]) for k in range(ACQUISITIONS)]
+
+
 def estimate(true: float, samples: int = 2, window: int = 3) -> Floats:
-    return sample_coherence(flat(true), np.random.default_rng([3, samples, window]), samples, window)
+    return sample_coherence(flat(true), flat(0.5), generators(3, samples, window), samples, window)
 
 
 def correlation(values: Floats, lag: int) -> float:
@@ -62,7 +66,7 @@ def test_the_mean_estimate_grows_with_the_true_coherence() -> None:
 
 
 def test_speckle_is_circular_and_its_intensity_exponential() -> None:
-    power1, power_n, real, imag = speckle_sums(np.random.default_rng(5), 300, 300, 1)
+    power1, power_n, real, imag = speckle_sums(generators(5), (flat(0.6, 300), flat(0.8, 300)), 1)
     for power in (power1, power_n):
         assert float(power.mean()) == pytest.approx(2.0, rel=0.02)
         assert float(power.std() / power.mean()) == pytest.approx(1.0, rel=0.03)
@@ -75,19 +79,51 @@ def test_speckle_is_circular_and_its_intensity_exponential() -> None:
 
 def test_the_short_cut_equals_the_definition_written_out() -> None:
     size, samples, window = 12, 2, 3
-    true = np.random.default_rng(1).uniform(0, 0.95, (size, size)).astype(np.float32)
-    got = sample_coherence(true, np.random.default_rng(2), samples, window)
-    g = np.pad(true, 1, mode="edge")[..., None].astype(np.float64)
+    true, usual = np.random.default_rng(1).uniform(0, 0.95, (2, size, size)).astype(np.float32)
+    got = sample_coherence(true, usual, generators(2), samples, window)
+    g, m = (np.pad(values, 1, mode="edge")[..., None].astype(np.float64) for values in (true, usual))
     assert g.shape[0] <= STRIP_ROWS
-    rng = np.random.default_rng(2)
-    draws = [rng.standard_normal((4, *g.shape[:2]), dtype=np.float32) for _ in range(samples**2)]
-    s1 = np.stack([d[0] + 1j * d[1] for d in draws], axis=-1)
-    s2 = g * s1 + np.sqrt(1 - g**2) * np.stack([d[2] + 1j * d[3] for d in draws], axis=-1)
+    speckle = []
+    for rng in generators(2):
+        draws = [rng.standard_normal((2, *g.shape[:2]), dtype=np.float32) for _ in range(samples**2)]
+        speckle.append(np.stack([d[0] + 1j * d[1] for d in draws], axis=-1))
+    s1 = speckle[0]
+    for white in speckle[1:-1]:
+        s1 = m * s1 + np.sqrt(1 - m**2) * white
+    s2 = g * s1 + np.sqrt(1 - g**2) * speckle[-1]
     for row in range(size):
         for column in range(size):
             a, b = (s[row : row + window, column : column + window].ravel() for s in (s1, s2))
             expected = abs(np.vdot(b, a)) / sqrt(np.vdot(a, a).real * np.vdot(b, b).real)
             assert got[row, column] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("true", [0.3, 0.6, 0.8])
+def test_a_pair_begins_with_nearly_the_speckle_with_which_the_one_before_ends(true: float) -> None:
+    """The correlation that the docstring states, from speckle written out."""
+    draws = (rng.standard_normal((2, 300, 300)) for rng in generators(8))
+    c0, c1, c2, c3 = (real + 1j * imaginary for real, imaginary in draws)
+    fresh = sqrt(1 - true**2)
+    end_of_first = true * (true * (true * c0 + fresh * c1) + fresh * c2) + fresh * c3
+    start_of_next = true * (true * c1 + fresh * c2) + fresh * c3
+    got = abs(np.vdot(end_of_first, start_of_next)) / sqrt(
+        np.vdot(end_of_first, end_of_first).real * np.vdot(start_of_next, start_of_next).real
+    )
+    assert got == pytest.approx(1 - true**4 * (1 - fresh), abs=0.01)
+
+
+@pytest.mark.parametrize("true", [0.5, 0.65, 0.8])
+def test_estimates_of_consecutive_pairs_are_correlated_and_of_others_hardly(true: float) -> None:
+    whites = [np.random.default_rng([9, k]) for k in range(6)]
+    states = [rng.bit_generator.state for rng in whites]
+    estimates = []
+    for pair in range(3):
+        for rng, state in zip(whites, states, strict=True):
+            rng.bit_generator.state = state
+        estimates.append(sample_coherence(flat(true), flat(true), whites[pair : pair + ACQUISITIONS], 3, 1).ravel())
+    following = [np.corrcoef(estimates[k], estimates[k + 1])[0, 1] for k in range(2)]
+    assert 0.02 < min(following) <= max(following) < 0.3
+    assert abs(np.corrcoef(estimates[0], estimates[2])[0, 1]) < 0.09
 
 
 def rayleigh_correlation(shared: float) -> float:

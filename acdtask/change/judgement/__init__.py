@@ -1,0 +1,1 @@
+"""Judgement of candidates by their own history: footprints, sums, features, model, choice."""

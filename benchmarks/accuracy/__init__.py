@@ -1,0 +1,1 @@
+"""How well methods find simulated events: scenes, methods, measures, and the page docs/accuracy.md."""
