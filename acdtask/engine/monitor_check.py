@@ -74,7 +74,7 @@ def error_of_all(failures: Sequence[tuple[str, AcdError]], monitors: int) -> Acd
 
     >>> wrong = AcdError(ErrorCode.AOI_EMPTY, "the AOI has no polygon with an area")
     >>> print(error_of_all([("koln", wrong)], monitors=2).detail)
-    1 of 2 monitors: koln: ACD-111: the AOI has no polygon with an area. Draw at least one polygon with an area.
+    1 of 2 monitors: koln: ACD-111: the AOI has no polygon with an area. Draw at least one polygon with an area
     """
     transient = all(error.code.value.retryable for _, error in failures)
     named = "; ".join(f"{name}: {error}".removesuffix(".") for name, error in failures[:NAMED_AT_MOST])

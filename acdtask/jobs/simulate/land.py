@@ -178,6 +178,6 @@ def by_class(cover: NDArray[np.uint8], attribute: str) -> Floats:
     """An attribute of the class of each pixel, float32, same shape as cover.
 
     >>> by_class(np.array([[Cover.TOWN, Cover.WATER]], np.uint8), "coherence")
-    array([[0.78, 0.02]], dtype=float32)
+    array([[0.82, 0.02]], dtype=float32)
     """
     return np.array([getattr(CLASSES[c], attribute) for c in Cover], np.float32)[cover]
