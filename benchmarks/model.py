@@ -3,6 +3,7 @@
     python -m benchmarks.model           # or: make model
     python -m benchmarks.model --check   # fits again, and fails unless the file is the same, bit for bit
     python -m benchmarks.model --judge   # figures of the models in the package, on scenes that they were not fitted on
+    python -m benchmarks.model --small   # fits on two small scenes, prints figures on two others, writes nothing: a test
 
 Scenes for fitting and for judging have different seeds.
 """
@@ -15,6 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +45,7 @@ METHOD = "robust"
 JUDGING = tuple(range(201, 213))
 """Scenes for figures while a model is made; `make accuracy` has others again."""
 SIZE, EVENTS = 512, 11
+SMALL_SIZE = 160
 """As many events per area as in the demo: probabilities depend on how common events are."""
 ACCEPTED = (10.0, 20.0, 50.0)
 LEVELS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
@@ -72,14 +75,14 @@ class JudgedImage:
     area_km2: float
 
 
-def scene_settings(seed: int) -> SceneSettings:
+def scene_settings(seed: int, size: int = SIZE) -> SceneSettings:
     """The settings of a scene."""
-    return SceneSettings(seed=seed, size=SIZE, events=EVENTS)
+    return SceneSettings(seed=seed, size=size, events=EVENTS)
 
 
-def images_of(seed: int, *, with_standard: bool = False) -> list[JudgedImage]:
+def images_of(seed: int, size: int = SIZE, *, with_standard: bool = False) -> list[JudgedImage]:
     """Find the candidates of all monitored images of a scene."""
-    settings = scene_settings(seed)
+    settings = scene_settings(seed, size)
     scene = Scene(settings)
     stack = np.stack([scene.image(pair) for pair in range(settings.reference_pairs)])
     moments, _ = Moments.clipped(stack, NODATA, BASELINE_CLIPS.get(METHOD, 0.0))
@@ -239,9 +242,9 @@ def reliability(images: Sequence[JudgedImage], model: Model) -> list[str]:
     ]
 
 
-def judged(seeds: Sequence[int], models: FittedModels) -> list[str]:
+def judged(seeds: Sequence[int], models: FittedModels, size: int = SIZE) -> list[str]:
     """Figures of the models on scenes, and of the standard method."""
-    scenes = _scenes(seeds, with_standard=True)
+    scenes = _scenes(seeds, size, with_standard=True)
     lines = [f"standard            {figures([[(image, image.standard) for image in scene] for scene in scenes])}"]
     for fitted_model in models.models:
         for accepted in ACCEPTED:
@@ -251,13 +254,14 @@ def judged(seeds: Sequence[int], models: FittedModels) -> list[str]:
     return lines
 
 
-def _scenes(seeds: Sequence[int], *, with_standard: bool) -> list[list[JudgedImage]]:
+def fitted_on(seeds: Sequence[int], size: int = SIZE) -> FittedModels:
+    """Fit both models on scenes."""
+    return fitted([image for scene in _scenes(seeds, size, with_standard=False) for image in scene])
+
+
+def _scenes(seeds: Sequence[int], size: int, *, with_standard: bool) -> list[list[JudgedImage]]:
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(_images_of, seeds, [with_standard] * len(seeds)))
-
-
-def _images_of(seed: int, with_standard: bool) -> list[JudgedImage]:  # called by a pool's map
-    return images_of(seed, with_standard=with_standard)
+        return list(pool.map(partial(images_of, size=size, with_standard=with_standard), seeds))
 
 
 def body_of(models: FittedModels) -> str:
@@ -270,11 +274,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="fail if models.json would change")
     parser.add_argument("--judge", action="store_true", help="print figures on other scenes")
+    parser.add_argument("--small", action="store_true", help="fit and judge on small scenes; nothing is written")
     arguments = parser.parse_args()
+    if arguments.small:
+        print("\n".join(judged(JUDGING[:2], fitted_on(FIT_SEEDS[:2], SMALL_SIZE), SMALL_SIZE)))
+        return
     if arguments.judge:
         print("\n".join(judged(JUDGING, load_models())))
         return
-    body = body_of(fitted([image for scene in _scenes(FIT_SEEDS, with_standard=False) for image in scene]))
+    body = body_of(fitted_on(FIT_SEEDS))
     if arguments.check:
         sys.exit(f"{TARGET} differs from what 'make model' writes" if TARGET.read_text() != body else 0)
     TARGET.write_text(body)

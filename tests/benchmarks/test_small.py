@@ -18,6 +18,7 @@ SMALL = {
     "estimates": ["--small"],
     "stac_speed": ["--count", "100"],
     "simulation_statistics": ["--small"],
+    "model": ["--small"],
 }
 IN_OTHER_TESTS = {"daily"}
 FIGURES = {
@@ -27,6 +28,7 @@ FIGURES = {
     "estimates": r"│ monitor +│ +\d+\.\d+ │ +\d+\.\d+ │ +\d+\.\d+ │ +\d+ │ +\d+ │",
     "stac_speed": r"read pystac +\d+ µs an item",
     "simulation_statistics": r"\| share of the variance that an image has in common \|( \d\.\d+ \|){2,3}",
+    "model": r"standard +pixel F1 \d\.\d{3} (?s:.*)rule +at +50 +pixel F1 \d\.\d{3} ",
     "index_query": r"everything: 500 records, first \d+\.\d+ s",
 }
 
