@@ -3,7 +3,7 @@
     python -m benchmarks.model           # or: make model
     python -m benchmarks.model --check   # fits again, and fails unless the file is the same, bit for bit
     python -m benchmarks.model --judge   # figures of the models in the package, on scenes that they were not fitted on
-    python -m benchmarks.model --small   # fits on two small scenes, prints figures on two others, writes nothing: a test
+    python -m benchmarks.model --small   # fits and judges on small scenes, writes nothing
 
 Scenes for fitting and for judging have different seeds.
 """
