@@ -91,7 +91,7 @@ def test_hooks_are_the_check_before_an_installation_and_the_smoke_test(render: R
         for resource in render(example("one-monitor"))
         if "helm.sh/hook" in resource["metadata"].get("annotations", {})
     ]
-    assert [(hook["kind"], hook["metadata"]["annotations"]["helm.sh/hook"]) for hook in hooks] == [
+    assert sorted((hook["kind"], hook["metadata"]["annotations"]["helm.sh/hook"]) for hook in hooks) == [
         ("ConfigMap", "pre-install,pre-upgrade"),
         ("Job", "pre-install,pre-upgrade"),
         ("Pod", "test"),

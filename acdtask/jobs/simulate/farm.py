@@ -1,4 +1,4 @@
-"""Farm work: every field is worked one to four times a year, on days of its own."""
+"""Farm work: every field is worked one to four times a year, at about the same times each year."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ WORKS = {
 """Mean and standard deviation of the day of the year of the works of a class: ploughing and harvest, or mowing."""
 TIMES = (0.3, 0.35, 0.2, 0.15)
 """Share of the fields that are worked once, twice, three and four times a year."""
+ROTATED = {Cover.CROP: 0.2, Cover.GRASS: 0.0}
+"""Share of the fields that have another crop in a year than usual, and so another calendar."""
 UNUSUAL_SHARE = 0.06
 """Share of the fields that are worked once more, on any day of the year."""
 FACTORS = {Cover.CROP: (0.30, 0.65), Cover.GRASS: (0.50, 0.80)}
@@ -71,10 +73,19 @@ class FarmCalendar:
     def _draw(self, year: int, cover: Cover) -> _Year:
         rng = generator(self.seed, Stream.FARM, year * len(Cover) + cover)
         works, shape = WORKS[cover], (len(WORKS[cover]), self.parcels)
-        times = 1 + np.searchsorted(np.cumsum(TIMES)[:-1], rng.random(self.parcels), side="right")
-        rank = rng.random(shape).argsort(axis=0).argsort(axis=0)
+        rotated = rng.random(self.parcels) < ROTATED[cover]
+        planned = np.where(rotated, self._planned(rng, cover), self._planned(self._usual(cover), cover))
         middle, spread = (np.array([work[k] for work in works])[:, np.newaxis] for k in (0, 1))
-        days = np.where(rank < times, middle + spread * rng.standard_normal(shape), np.inf)
+        days = np.where(planned, middle + spread * rng.standard_normal(shape), np.inf)
         unusual = np.where(rng.random(self.parcels) < UNUSUAL_SHARE, rng.uniform(0, 365, self.parcels), np.inf)
         strength = rng.random((len(works) + 1, self.parcels), dtype=np.float32)
         return _Year(date(year, 1, 1).toordinal() + np.vstack([days, unusual]), strength)
+
+    def _usual(self, cover: Cover) -> np.random.Generator:
+        return generator(self.seed, Stream.FARM, cover)
+
+    def _planned(self, rng: np.random.Generator, cover: Cover) -> NDArray[np.bool_]:
+        """Which works each parcel gets, shape (works, parcels)."""
+        times = 1 + np.searchsorted(np.cumsum(TIMES)[:-1], rng.random(self.parcels), side="right")
+        rank = rng.random((len(WORKS[cover]), self.parcels)).argsort(axis=0).argsort(axis=0)
+        return np.asarray(rank < times)
