@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from acdtask.change.methods import Profile
 from acdtask.engine.local import run_locally
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.stages import open_site
@@ -25,6 +26,12 @@ from acdtask.raster.grid import Layout, RegularGrid
 
 __all__ = ["run_demo"]
 
+FALSE_PER_1000KM2 = 7.0
+"""False patches that the demo accepts. The ten images cover 4194 square kilometres, so about thirty."""
+COMPARED: tuple[Profile, ...] = ("standard", "tutorial")
+"""Methods whose results the report compares with that of the monitor, which has the default method."""
+PLAIN = "plain"
+"""Name of the baseline of these methods, in which unusually low values are not left out."""
 LAYOUT = Layout(name="utm32-20m", grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=256))
 
 
@@ -38,7 +45,8 @@ def run_demo(folder: Path, *, workers: int, size: int = 1024, seed: int = 7) -> 
     last = simulate.pair_dates(simulate.reference_pairs - 1)[1]
     reference_end = datetime(last.year, last.month, last.day, tzinfo=UTC) + timedelta(hours=23, minutes=59)
     area = {"aoi": str(scene / "aoi.json"), "layout": LAYOUT.name}
-    report_settings = ReportSettings(**area, truth=str(scene / "truth.geojson"), out=str(report), shard_images=2)
+    truth, others = str(scene / "truth.geojson"), ",".join(COMPARED)
+    report_settings = ReportSettings(**area, truth=truth, compare=others, out=str(report), shard_images=2)
     with WorkerPool(workers) as pool:
 
         def run(name: str, settings: Settings, address: str) -> None:
@@ -50,7 +58,10 @@ def run_demo(folder: Path, *, workers: int, size: int = 1024, seed: int = 7) -> 
         open_site(cube).cube.add_layout(LAYOUT)
         run("consolidate", ConsolidateSettings(**area), cube)
         run("baseline", BaselineSettings(**area, end=reference_end), cube)
-        run("monitor", MonitorSettings(**area), cube)
+        run("monitor", MonitorSettings(**area, false_per_1000km2=FALSE_PER_1000KM2), cube)
+        run("baseline", BaselineSettings(**area, end=reference_end, name=PLAIN, profile="standard"), cube)
+        for profile in COMPARED:
+            run("monitor", MonitorSettings(**area, profile=profile, baseline_name=PLAIN, name=profile), cube)
         run("report", report_settings, cube)
     score = Score.model_validate_json((report / "score.json").read_bytes())
     console.print(_table(score))

@@ -25,7 +25,7 @@ from scipy import ndimage
 
 from acdtask.change.detect import ImageChange, detect_against
 from acdtask.change.judgement.choice import chosen, false_accepted
-from acdtask.change.judgement.features import FEATURES, features_of
+from acdtask.change.judgement.features import FEATURES, CoherenceScale, features_of
 from acdtask.change.judgement.judging import MODEL, RULE
 from acdtask.change.judgement.model import CERTAIN, Model, fit
 from acdtask.change.judgement.whole import sums_of_image
@@ -52,6 +52,7 @@ LEVELS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
 """False patches per 1000 km2 and image for which the file has thresholds."""
 SMALL = (20, 100)
 NODATA = -1
+SCALE = CoherenceScale.of((0, 1000), PROFILES[METHOD].steps)
 TARGET = Path(__file__).parents[1] / "acdtask/jobs/monitor" / FILE
 
 
@@ -103,7 +104,7 @@ def _judged_image(
     sums = sums_of_image(change, stack, image, moments, nodata=NODATA)
     in_event = np.bincount(change.blob_ids.ravel(), (truth > 0).ravel(), len(change.blobs) + 1)[1:]
     return JudgedImage(
-        features=features_of(change.blobs, sums) if len(change.blobs) else {},
+        features=features_of(change.blobs, sums, SCALE) if len(change.blobs) else {},
         is_change=in_event >= FALSE_SHARE * change.blobs["area"],
         candidates=change.blob_ids,
         standard=_detected(moments, image, STANDARD).blob_ids if with_standard else np.zeros_like(truth),

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 from acdtask.change.judgement.judging import CANDIDATES, Judging
 from acdtask.change.steps.likelihood import USUAL_LOOKS
 from acdtask.change.steps.registry import steps_of
+from acdtask.change.steps.wide import USUAL_WIDTH
 from acdtask.change.thresholds import Detection
 from acdtask.errors import AcdError, ErrorCode
 
@@ -27,7 +28,7 @@ __all__ = [
 Profile: TypeAlias = Literal["robust", "standard", "tutorial"]
 """The name of a named method."""
 
-DEFAULT_PROFILE: Profile = "standard"
+DEFAULT_PROFILE: Profile = "robust"
 
 STANDARD = Detection()
 """At least 20 baseline images, a standard deviation of at least 5 (0.005 of coherence), and centred z.
@@ -41,12 +42,12 @@ ROBUST = Detection(
     low=0.0,
     high=1.6,
     min_area=15,
-    steps=steps_of({"calibrated": True, "smooth": 1.2, "looks": USUAL_LOOKS, "mean_field": True}),
+    steps=steps_of({"calibrated": True, "smooth": 1.2, "looks": USUAL_LOOKS, "mean_field": True, "wide": USUAL_WIDTH}),
     judging=Judging(),
 )
 """z calibrated by the image's own scores. Seeds are where smoothed z is high, and the extent comes from the likelihood
-of a drop, supported by neighbours (docs/decisions/0033). These are generous candidates; each is judged by its own
-history (docs/decisions/0035)."""
+of a drop, supported by neighbours; weak, wide drops are found in a wider mean (docs/decisions/0033). These are generous
+candidates; each is judged by its own history (docs/decisions/0035)."""
 
 PROFILES: Mapping[str, Detection] = MappingProxyType({"robust": ROBUST, "standard": STANDARD, "tutorial": TUTORIAL})
 """Methods by name."""

@@ -11,6 +11,7 @@ import numpy as np
 from acdtask.change.detect import ImageChange, detect_against
 from acdtask.change.fragments import FIXED
 from acdtask.change.judgement.choice import false_accepted
+from acdtask.change.judgement.features import CoherenceScale
 from acdtask.change.judgement.judge import judge
 from acdtask.change.judgement.judging import Judging
 from acdtask.change.judgement.model import CERTAIN
@@ -139,11 +140,12 @@ def _detect(series: Series, detection: Detection, clip: float) -> list[Detected]
             detected.append(_patches(change))
         else:
             sums = sums_of_image(change, stack, image, moments, nodata=nodata)
-            detected.append(_judged(change, sums, detection.judging, series.pixel_km2))
+            scale = CoherenceScale.of(VALID_RANGE, detection.steps)
+            detected.append(_judged(change, sums, detection.judging, scale, series.pixel_km2))
     return detected
 
 
-def _judged(change: ImageChange, sums: BlobSums, judging: Judging, pixel_km2: float) -> Detected:
+def _judged(change: ImageChange, sums: BlobSums, judging: Judging, scale: CoherenceScale, pixel_km2: float) -> Detected:
     """The candidates of an image, ranked by their probability, as the monitor chooses among them."""
     fitted = load_models().named(judging.judged_by)
     area_km2 = float(np.count_nonzero(change.score.quality == Quality.VALID)) * pixel_km2
@@ -151,6 +153,7 @@ def _judged(change: ImageChange, sums: BlobSums, judging: Judging, pixel_km2: fl
         change.blobs,
         sums,
         fitted.model,
+        scale,
         accepted=false_accepted(judging.false_per_1000km2, area_km2),
         sure=fitted.threshold(judging.false_per_1000km2),
     )

@@ -15,7 +15,7 @@ from acdtask.change.detect import detect_against
 from acdtask.change.evidence import Evidence
 from acdtask.change.fragments import FIXED, Fragments, find_fragments
 from acdtask.change.judgement.choice import chosen, false_accepted
-from acdtask.change.judgement.features import FEATURES, UNKNOWN, contrasts_of, features_of
+from acdtask.change.judgement.features import FEATURES, UNKNOWN, CoherenceScale, contrasts_of, features_of
 from acdtask.change.judgement.footprints import FAR, NEAR, Footprints, footprints_of
 from acdtask.change.judgement.judge import NO_DATE, judge
 from acdtask.change.judgement.judging import Judging
@@ -182,6 +182,9 @@ def test_a_contrast_needs_data_in_half_of_the_blob() -> None:
     assert found.largest(4).tolist() == [UNKNOWN]
 
 
+SCALE = CoherenceScale.of((0, 1000), ROBUST.steps)
+
+
 def worked_field(*, worked_before: bool) -> np.void:
     """The judgement of a square that falls by 0.2; it may have fallen by as much in the 13th image before."""
     rng = np.random.default_rng(5)
@@ -194,7 +197,7 @@ def worked_field(*, worked_before: bool) -> np.void:
     moments = Moments.of_images(stack, NODATA)
     change = detect_against(moments, image, ROBUST, nodata=NODATA)
     sums = sums_of_image(change, stack, image, moments, nodata=NODATA)
-    judged = judge(change.blobs, sums, RULE, accepted=CERTAIN // 2)
+    judged = judge(change.blobs, sums, RULE, SCALE, accepted=CERTAIN // 2)
     row: np.void = judged[np.argmax(change.blobs["area"])]
     return row
 
@@ -215,9 +218,9 @@ def test_without_images_before_nothing_is_known_of_the_past() -> None:
     sums = BlobSums(np.array([1], np.int32), np.ones((1, 3), np.int64), np.ones((1, 1, 2, 3), np.int64))
 
     blobs = np.ones(1, BLOB)
-    (row,) = judge(blobs, sums, RULE, accepted=0)
+    (row,) = judge(blobs, sums, RULE, SCALE, accepted=0)
     assert (row["past_date"], row["past_contrast"]) == (NO_DATE, 0)
-    assert all(math.isfinite(values[0]) for values in features_of(blobs, sums).values())
+    assert all(math.isfinite(values[0]) for values in features_of(blobs, sums, SCALE).values())
 
 
 @settings(deadline=None, max_examples=50)
@@ -283,7 +286,7 @@ def test_a_setting_without_effect_is_refused(profile: str, given: dict[str, obje
 
 
 def test_every_feature_has_a_value() -> None:
-    assert set(FEATURES) < set(features_of(np.zeros(0, BLOB), BlobSums.zeros(np.zeros(0, np.int32), 3)))
+    assert set(FEATURES) < set(features_of(np.zeros(0, BLOB), BlobSums.zeros(np.zeros(0, np.int32), 3), SCALE))
 
 
 @pytest.mark.parametrize("unknown", [{"direction": "rise"}, {"direction": "both"}, {"transform": "arctanh"}])

@@ -26,6 +26,7 @@ from acdtask.change.steps.mean_field import MeanField
 from acdtask.change.steps.registry import STEPS, AllStepSettings, recorded_steps, steps_of
 from acdtask.change.steps.smooth import LARGEST, Smooth, gaussian_mean
 from acdtask.change.steps.step import Whole, halo_of, measuring
+from acdtask.change.steps.wide import Wide
 from acdtask.change.thresholds import Detection
 from acdtask.change.zscore import Quality
 from acdtask.errors import AcdError, ErrorCode
@@ -261,9 +262,9 @@ def test_a_sigma_that_cannot_be_is_refused_by_name(sigma: float) -> None:
 def test_methods_are_lists_of_steps_in_the_order_of_the_registry() -> None:
     assert STANDARD.steps == (Centring(),)
     assert TUTORIAL.steps == ()
-    assert (Centring, Calibration, Smooth, Likelihood, MeanField) == STEPS
-    assert ROBUST.steps == (Calibration(), Smooth(1.2), Likelihood(36.0), MeanField())
-    assert halo_of(ROBUST.steps) == 16
+    assert (Centring, Calibration, Smooth, Likelihood, MeanField, Wide) == STEPS
+    assert ROBUST.steps == (Calibration(), Smooth(1.2), Likelihood(36.0), MeanField(), Wide(3.0))
+    assert halo_of(ROBUST.steps) == 28
     method = detection_for("standard", (0, 1000), 0.001, {"smooth": 1.2, "centred": None} | {"centred": True})
     assert method.steps == (Centring(), Smooth(1.2))
     assert Detection.of(method.recorded()) == method
@@ -294,7 +295,7 @@ def test_every_setting_of_a_step_is_of_that_step_alone() -> None:
 
 def test_a_monitor_has_one_round_for_what_is_measured_and_measures_tiles_without_surroundings() -> None:
     """What the rounds of the monitor are made for. A step that needs more needs another round."""
-    others = {"smooth": 1.2, "looks": 36.0, "mean_field": True}
+    others = {"smooth": 1.2, "looks": 36.0, "mean_field": True, "wide": 3.0}
     for measured in ({"centred": True}, {"calibrated": True}):
         every = steps_of(measured | others)
         assert len(every) == len(STEPS) - 1

@@ -13,10 +13,12 @@ import pytest
 from numpy.typing import NDArray
 
 from acdtask.change.judgement.choice import false_accepted
+from acdtask.change.judgement.features import CoherenceScale
 from acdtask.change.judgement.judge import judge
 from acdtask.change.judgement.model import CERTAIN
 from acdtask.change.judgement.whole import sums_of_image
 from acdtask.change.moments import Moments
+from acdtask.change.steps.likelihood import USUAL_LOOKS
 from acdtask.change.zscore import Quality
 from acdtask.cube.aoi import load_aoi
 from acdtask.cube.local.cube import LocalCube
@@ -65,6 +67,7 @@ from tests.jobs.test_smooth import pixels_of as pixels_of_changes
 ACCEPTED = 800.0
 """False patches per 1000 square kilometres: about one in this small area, so that some candidates are rejected."""
 ROBUST: dict[str, Any] = {"profile": "robust", "min_count": 5, "false_per_1000km2": ACCEPTED}
+SCALE = CoherenceScale(0, 1000, USUAL_LOOKS)
 WORKED = 4
 """An image of the baseline in which a field was worked that is worked again in the new images."""
 
@@ -142,7 +145,8 @@ def assert_as_plain_arrays(judged: Judged, scene: Path, site: str, how: How, mas
         sums = sums_of_image(change, images[:REFERENCE], image, moments, nodata=-1)
         judged_px = int(np.count_nonzero(change.score.quality == Quality.VALID))
         accepted = false_accepted(ACCEPTED, judged_px * of_pixel)
-        rows = judge(change.blobs, sums, model.model, accepted=accepted, sure=model.threshold(ACCEPTED))
+        sure = model.threshold(ACCEPTED)
+        rows = judge(change.blobs, sums, model.model, SCALE, accepted=accepted, sure=sure)
         for row, area in zip(rows, change.blobs["area"].tolist(), strict=True):
             (kept if row["kept"] else rejected).append((area, int(row["probability"]) / CERTAIN))
         is_kept = np.isin(change.blob_ids, rows["id"][rows["kept"]])

@@ -61,6 +61,7 @@ ROBUST: dict[str, Any] = {
     "smooth": 1.2,
     "looks": 36.0,
     "mean_field": True,
+    "wide": 3.0,
     "low": 0.0,
     "high": 1.2,
     "min_area": 10,

@@ -4,14 +4,20 @@ The contrast of a blob in an image is how much farther it lies below the mean of
 
     contrast = mean drop inside - mean drop in the ring
 
-A change of the ground has no such contrast in its past; work in a field, a flood plain or a construction site has. All
-numbers come from integers (`acdtask.change.judgement.sums`) by single divisions, so they are the same on every machine.
+A change of the ground has no such contrast in its past; work in a field, a flood plain or a construction site has. How
+much of a drop can be seen depends on the date: in summer or rain little coherence is left to lose. So some numbers
+compare a contrast with the level that the ring lets one expect in the blob on that date,
+
+    level = mean of the baseline in the blob - mean drop in the ring
+
+All numbers come from integers (`acdtask.change.judgement.sums`) by few divisions and square roots, so they are the same
+on every machine.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,13 +25,56 @@ from numpy.typing import NDArray
 
 from acdtask.change.fragments import FIXED
 from acdtask.change.judgement.sums import BlobSums
+from acdtask.change.steps.likelihood import USUAL_LOOKS, Likelihood
+from acdtask.change.steps.step import Step
 
-__all__ = ["FEATURES", "UNKNOWN", "Contrasts", "contrasts_of", "features_of"]
+__all__ = ["FEATURES", "UNKNOWN", "CoherenceScale", "Contrasts", "contrasts_of", "features_of"]
 
 UNKNOWN = np.iinfo(np.int64).min
 """A contrast on a date on which less than half of the blob has data."""
 
 _Z, _DROP = 1, 2
+
+LEAST_VISIBLE = 0.02
+"""Least coherence above that of noise that a contrast is compared with."""
+MOST_RELATIVE = 2.0
+"""Largest relative contrast; a total loss of coherence is 1."""
+UNEVEN = 0.06
+"""Standard deviation of the mean of a blob, as a share of its level: moisture and growth differ between fields."""
+WINDOW_PX = 9
+"""Pixels of a window of estimation: estimates nearer than that are of the same looks."""
+LIKE = 0.1
+"""Largest difference of coherence between dates that are alike."""
+
+
+@dataclass(frozen=True)
+class CoherenceScale:
+    """What stored values mean.
+
+    Attributes:
+        least, greatest: stored values of coherence 0 and 1.
+        looks: looks of an estimate.
+    """
+
+    least: float
+    greatest: float
+    looks: float
+
+    @classmethod
+    def of(cls, valid_range: tuple[float, float], steps: Iterable[Step]) -> CoherenceScale:
+        """The scale of a variable, with the looks that the method's likelihood has, or the usual ones."""
+        looks = [step.looks for step in steps if isinstance(step, Likelihood)]
+        return cls(*valid_range, looks[0] if looks else USUAL_LOOKS)
+
+    @property
+    def span(self) -> float:
+        """The stored value of a difference in coherence of 1."""
+        return self.greatest - self.least
+
+    @property
+    def floor(self) -> float:
+        """Mean estimate of no coherence (R. Touzi et al., IEEE Trans. Geosci. Remote Sens. 37, 1999), 0 to 1."""
+        return math.sqrt(math.pi / (4 * self.looks))
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,14 +120,50 @@ def contrasts_of(sums: BlobSums, area: NDArray[np.int64], *, drop: bool) -> Cont
     return Contrasts(contrast[:, -1], past, means[:, -1, 0], means[:, -1, 1])
 
 
-def features_of(blobs: NDArray[np.void], sums: BlobSums) -> dict[str, NDArray[np.float64]]:
+def features_of(blobs: NDArray[np.void], sums: BlobSums, scale: CoherenceScale) -> dict[str, NDArray[np.float64]]:
     """All numbers of the blobs, by name, each of shape (blobs,).
 
     Args:
         blobs: BLOB rows (`acdtask.change.seams`).
         sums: sums of the whole image, of the same blobs.
+        scale: meaning of stored values.
     """
-    return {name: np.round(values, 3) for name, values in _raw_features(blobs, sums).items()}
+    numbers = {**_raw_features(blobs, sums), **_relative_features(blobs, sums, scale)}
+    return {name: np.round(values, 3) for name, values in numbers.items()}
+
+
+def _relative_features(
+    blobs: NDArray[np.void], sums: BlobSums, scale: CoherenceScale
+) -> Mapping[str, NDArray[np.float64]]:
+    """Contrasts compared with what could be seen on their dates. All arrays have shape (blobs, dates)."""
+    area = blobs["area"].astype(np.int64)
+    contrasts = contrasts_of(sums, area, drop=True)
+    known = contrasts.past != UNKNOWN
+    every = np.concatenate([np.where(known, contrasts.past, 0), contrasts.now[:, np.newaxis]], axis=1)
+    contrast = every / (FIXED * scale.span)
+    mean = (sums.ground[:, 2] / (area * FIXED) - scale.least) / scale.span
+    level = np.clip(mean[:, np.newaxis] - _ring_drops(sums) / (FIXED * scale.span), 0, 1)
+    visible = np.maximum(level - scale.floor, LEAST_VISIBLE)
+    speckle = (1 - level * level) ** 2 / (2 * scale.looks * np.maximum(area / WINDOW_PX, 1)[:, np.newaxis])
+    certain = contrast / np.sqrt(speckle + (UNEVEN * level) ** 2)
+    like = known & (np.abs(level[:, :-1] - level[:, -1:]) <= LIKE)
+    return {
+        "relative_contrast": np.clip(contrast[:, -1] / visible[:, -1], -MOST_RELATIVE, MOST_RELATIVE),
+        "certain_past": _largest_known(certain[:, :-1], known),
+        "dates_alike": like.sum(axis=1).astype(np.float64),
+        "level": level[:, -1],
+    }
+
+
+def _ring_drops(sums: BlobSums) -> NDArray[np.int64]:
+    """The mean drop of the ring on each date and in the judged image, in fixed point; 0 without a pixel."""
+    px, drop = sums.images[:, :, 1, 0], sums.images[:, :, 1, _DROP]
+    return np.rint(drop / np.maximum(px, 1)).astype(np.int64)
+
+
+def _largest_known(values: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The largest known value of each row, or 0."""
+    return np.max(np.where(known, values, 0.0), axis=1, initial=0.0)
 
 
 def _raw_features(blobs: NDArray[np.void], sums: BlobSums) -> Mapping[str, NDArray[np.float64]]:
@@ -114,6 +199,10 @@ FEATURES = (
     "log_area",
     "core_share",
     "relative_drop",
+    "relative_contrast",
+    "certain_past",
+    "dates_alike",
+    "level",
 )
 """Names of the numbers of the model, in its order. The rule has one number, `exceeds_past`.
 
@@ -127,6 +216,10 @@ ring_z: mean z of the ring, before them.
 log_area: logarithm of the number of pixels to base 2.
 core_share: share of pixels whose four neighbours are in the blob.
 relative_drop: contrast of the drop, as a share of the baseline's mean.
+relative_contrast: contrast of the drop, as a share of the coherence above that of noise that was left to lose.
+certain_past: largest contrast of the drop in the baseline, in standard deviations of what speckle and fields make of it.
+dates_alike: number of dates of the baseline on which the level differs by at most LIKE.
+level: expected coherence of the blob on the date, from its ring.
 """
 
 

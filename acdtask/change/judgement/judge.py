@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acdtask.change.judgement.choice import chosen
-from acdtask.change.judgement.features import UNKNOWN, contrasts_of, features_of
+from acdtask.change.judgement.features import UNKNOWN, CoherenceScale, contrasts_of, features_of
 from acdtask.change.judgement.model import Model
 from acdtask.change.judgement.sums import BlobSums
 
@@ -36,7 +36,13 @@ NO_DATE = -1
 
 
 def judge(
-    blobs: NDArray[np.void], sums: BlobSums, model: Model, *, accepted: int, sure: int | None = None
+    blobs: NDArray[np.void],
+    sums: BlobSums,
+    model: Model,
+    scale: CoherenceScale,
+    *,
+    accepted: int,
+    sure: int | None = None,
 ) -> NDArray[np.void]:
     """Judge the candidates of an image. Blobs without a pixel in the sums are left out.
 
@@ -44,6 +50,7 @@ def judge(
         blobs: BLOB rows (`acdtask.change.seams`), by id.
         sums: sums of the whole image.
         model: gives probabilities.
+        scale: meaning of stored values.
         accepted: see `acdtask.change.judgement.choice.chosen`.
         sure: see `acdtask.change.judgement.choice.chosen`.
 
@@ -56,7 +63,7 @@ def judge(
     drops = contrasts_of(sums, blobs["area"].astype(np.int64), drop=True)
     judged = np.zeros(len(blobs), JUDGED)
     judged["id"] = blobs["id"]
-    judged["probability"] = model.probabilities(features_of(blobs, sums))
+    judged["probability"] = model.probabilities(features_of(blobs, sums, scale))
     judged["kept"] = chosen(judged["probability"], accepted, sure)
     largest = drops.largest()
     judged["contrast"], judged["inside"], judged["ring"] = drops.now, drops.inside, drops.ring

@@ -11,12 +11,15 @@ from acdtask.change.steps.likelihood import Likelihood, LikelihoodSettings
 from acdtask.change.steps.mean_field import MeanField, MeanFieldSettings
 from acdtask.change.steps.smooth import SmoothSettings
 from acdtask.change.steps.step import Step, StepSettings
+from acdtask.change.steps.wide import WideSettings
 from acdtask.errors import AcdError, ErrorCode
 
 __all__ = ["STEPS", "AllStepSettings", "recorded_steps", "steps_of"]
 
 
-class AllStepSettings(CentringSettings, CalibrationSettings, SmoothSettings, LikelihoodSettings, MeanFieldSettings):
+class AllStepSettings(
+    CentringSettings, CalibrationSettings, SmoothSettings, LikelihoodSettings, MeanFieldSettings, WideSettings
+):
     """The settings of all steps. To add a step, add its settings to the bases; methods apply steps in their order."""
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from shapely.geometry import shape
 
 from acdtask.change.judgement.choice import false_accepted
+from acdtask.change.judgement.features import CoherenceScale
 from acdtask.change.judgement.footprints import FAR, Footprints, footprints_of
 from acdtask.change.judgement.judge import JUDGED, judge
 from acdtask.change.judgement.judging import Judging
@@ -134,10 +135,12 @@ def _judged(blobs: NDArray[np.void], sums: BlobSums, judged_px: int, context: Mo
     method = context.content.method
     judging, model = method.rules.judging or Judging(), load_models()
     area_km2 = judged_px * pixel_km2(method.area, context.site.cube.layout(method.layout))
+    dformat = context.site.cube.variable(context.settings.variable).dformat
     return judge(
         blobs,
         sums,
         model.named(judging.judged_by).model,
+        CoherenceScale.of((dformat.min, dformat.max), method.rules.steps),
         accepted=false_accepted(judging.false_per_1000km2, area_km2),
         sure=model.named(judging.judged_by).threshold(judging.false_per_1000km2),
     )

@@ -11,7 +11,7 @@ from acdtask.jobs.report.edition import DrawnDate, report_folder
 from acdtask.jobs.report.model import BaselinePage, LeftOutRow
 from acdtask.jobs.report.settings import ReportSettings
 
-__all__ = ["Pictures", "PicturesWork", "PlannedMonth", "ReportContent", "ReportContext", "ReportPlan"]
+__all__ = ["ComparedResult", "Pictures", "PicturesWork", "PlannedMonth", "ReportContent", "ReportContext", "ReportPlan"]
 
 
 class PlannedMonth(BaseModel):
@@ -19,6 +19,14 @@ class PlannedMonth(BaseModel):
 
     inputs: str
     dates: dict[str, str]
+
+
+class ComparedResult(BaseModel):
+    """Another monitoring result: its name, its id, and the number of its manifest."""
+
+    name: str
+    monitor: str
+    version: int
 
 
 class ReportContent(Content):
@@ -32,6 +40,7 @@ class ReportContent(Content):
         ground, inputs: digests of what all pictures have in common, and of the first page's inputs.
         months: the months to write.
         left_out: what other jobs left out, for the first page (`""`) and for each month to write.
+        compared: other results that are compared with the known events.
     """
 
     aoi: str
@@ -45,6 +54,7 @@ class ReportContent(Content):
     inputs: str
     months: dict[str, PlannedMonth]
     left_out: dict[str, list[LeftOutRow]] = Field(default={}, exclude_if=lambda value: not value)
+    compared: list[ComparedResult] = Field(default=[], exclude_if=lambda value: not value)
 
     @property
     def folder(self) -> str:

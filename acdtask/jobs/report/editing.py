@@ -11,10 +11,11 @@ from acdtask.jobs.patch_files import LocatedPatch, patches_to_geojson, patches_t
 from acdtask.jobs.quarantine import Failure
 from acdtask.jobs.report.content import ReportPlan
 from acdtask.jobs.report.edition import INDEX, DrawnDate, Edition, ReportMonth, read_drawn, write_drawn
-from acdtask.jobs.report.model import BaselinePage, LeftOutRow, MonthLine, ReportPage
+from acdtask.jobs.report.model import BaselinePage, LeftOutRow, MonthLine, ReportPage, ScoredResult
 from acdtask.jobs.report.page import render
 from acdtask.jobs.report.paging import ShownDate, page_of, patches_of_dates, score_of
 from acdtask.jobs.report.quicklook import quicklook
+from acdtask.jobs.report.score import Score
 from acdtask.jobs.report.sources import Sources
 from acdtask.jobs.styles import patch_style
 
@@ -122,7 +123,19 @@ class _Editor:
             months_beside=self._folder if single else "",
         )
         score = score_of(self._all, self._patches, self._sources)
-        return page.model_copy(update={"score": score, "more_files": (QUICKLOOK, *(["score.json"] if score else []))})
+        files = (QUICKLOOK, *(["score.json"] if score else []))
+        return page.model_copy(update={"score": score, "compared": self._compared(score), "more_files": files})
+
+    def _compared(self, score: Score | None) -> tuple[ScoredResult, ...]:
+        """The scores of this result and of the compared ones; none without others."""
+        if score is None or not self._content.compared:
+            return ()
+        scored = [ScoredResult(name=self._sources.monitor.instance, score=score)]
+        for result in self._content.compared:
+            other = score_of(self._all, self._sources.of_other(result).all_patches(), self._sources)
+            if other is not None:
+                scored.append(ScoredResult(name=result.name, score=other))
+        return tuple(scored)
 
     @cached_property
     def _shown(self) -> list[ShownDate]:

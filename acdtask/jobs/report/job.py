@@ -23,7 +23,15 @@ from acdtask.jobs.costs import REPORT
 from acdtask.jobs.ingest.quarantined import LeftOutRaster, left_out_of
 from acdtask.jobs.manifests import NumberedChain
 from acdtask.jobs.parts import month_of
-from acdtask.jobs.report.content import Pictures, PicturesWork, PlannedMonth, ReportContent, ReportContext, ReportPlan
+from acdtask.jobs.report.content import (
+    ComparedResult,
+    Pictures,
+    PicturesWork,
+    PlannedMonth,
+    ReportContent,
+    ReportContext,
+    ReportPlan,
+)
 from acdtask.jobs.report.drawing import Drawer, baseline_folder
 from acdtask.jobs.report.editing import QUICKLOOK, Drawn, make_edition
 from acdtask.jobs.report.edition import (
@@ -158,7 +166,8 @@ class ReportJob(Job[ReportSettings, ReportContent]):
         report = content_id_of(self.name, self.algorithm, identity)
         number, edition = newest_edition(edition_chain(site.store, aoi.name, report))
         rasters = left_out_of(site, monitor.variable, monitor.instance, aoi.geometry)
-        changes = _Changes(settings, sources, edition, rasters)
+        compared = Sources.others(settings, aoi.name, site)
+        changes = _Changes(settings, sources, edition, rasters, compared)
         labels = changes.labels()
         content = ReportContent(
             aoi=aoi.name,
@@ -172,6 +181,7 @@ class ReportJob(Job[ReportSettings, ReportContent]):
             inputs=changes.inputs,
             months=changes.months(),
             left_out=changes.left_out(),
+            compared=compared,
         )
         copied = edition is not None and _is_copy_current(edition, settings.out)
         done = content.shown and not labels and not content.months and changes.inputs == changes.known_inputs
@@ -229,17 +239,25 @@ class ReportJob(Job[ReportSettings, ReportContent]):
 class _Changes:
     """Changes since an edition of a report.
 
-    `edition` is the report's newest, if any; `rasters` are the images that could not be ingested.
+    `edition` is the report's newest, if any; `rasters` are the images that could not be ingested; `compared` are the
+    other results that the first page compares.
     """
 
     def __init__(
-        self, settings: ReportSettings, sources: Sources, edition: Edition | None, rasters: Sequence[LeftOutRaster]
+        self,
+        settings: ReportSettings,
+        sources: Sources,
+        edition: Edition | None,
+        rasters: Sequence[LeftOutRaster],
+        compared: Sequence[ComparedResult],
     ) -> None:
         self._sources, self._edition, self._rasters = sources, edition, rasters
         self._inputs = {month.month: self._inputs_of(month.month) for month in sources.monitor.months}
         self._left_out = self._rows("")
         rows = [row.model_dump(mode="json") for row in self._left_out]
-        self.inputs = digest_of([PAGE_ALGORITHM, settings.dates, sources.ground, [*self._inputs.values()], rows])
+        others = [result.model_dump() for result in compared]
+        inputs = [PAGE_ALGORITHM, settings.dates, sources.ground, [*self._inputs.values()], rows]
+        self.inputs = digest_of([*inputs, others] if others else inputs)
         self.known_inputs = edition.inputs if edition else ""
         self._incomplete = missing_pictures(edition, sources.site.store) if edition else set()
         paged = sum(month.images for month in sources.monitor.months) > settings.dates

@@ -20,6 +20,7 @@ __all__ = [
     "PatchRow",
     "QualityReason",
     "ReportPage",
+    "ScoredResult",
     "TileShape",
 ]
 
@@ -184,6 +185,13 @@ class MonthLine(BaseModel, frozen=True, extra="forbid"):
     page: str = ""
 
 
+class ScoredResult(BaseModel, frozen=True, extra="forbid"):
+    """A monitoring result by name, and how it agrees with the known events."""
+
+    name: str
+    score: Score
+
+
 class ReportPage(BaseModel, frozen=True, extra="forbid"):
     """The whole page.
 
@@ -199,6 +207,7 @@ class ReportPage(BaseModel, frozen=True, extra="forbid"):
         quality_reasons: in the order of their codes in `patches_png`.
         patch_files: names of the files with the full table, beside the page.
         more_files: names of other files beside the page.
+        compared: the scores of this result and of others, if they are compared.
         months: all months of the report, if each has its own page; `dates` are then the newest.
         month: the month of this page; empty for the first page.
         months_beside: the cube's folder with the pages of months, for a page that is elsewhere.
@@ -222,6 +231,7 @@ class ReportPage(BaseModel, frozen=True, extra="forbid"):
     high: float
     warnings: tuple[str, ...] = ()
     score: Score | None = None
+    compared: tuple[ScoredResult, ...] = ()
     settings: dict[str, Any] = {}
     versions: dict[str, str] = {}
     inputs: int = Field(ge=0)

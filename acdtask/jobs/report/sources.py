@@ -24,7 +24,7 @@ from acdtask.jobs.products import (
     MonitorManifest,
     MonitorMonth,
 )
-from acdtask.jobs.report.content import ReportPlan
+from acdtask.jobs.report.content import ComparedResult, ReportPlan
 from acdtask.jobs.report.score import KnownEvent
 from acdtask.jobs.report.settings import ReportSettings
 from acdtask.jobs.report.truth import events_on, read_truth
@@ -35,7 +35,7 @@ __all__ = ["PAGE_ALGORITHM", "Sources", "digest_of"]
 
 PICTURE_ALGORITHM = 2
 """Increment when pictures of the same products change; all are then drawn again, under new names."""
-PAGE_ALGORITHM = 5
+PAGE_ALGORITHM = 6
 """Increment when pages of the same products change; all are then written again."""
 
 HELD_BACK_SHOWN = 5
@@ -76,6 +76,27 @@ class Sources:
         if sources.truth_digest != content.truth:
             raise AcdError(ErrorCode.TRUTH_UNREADABLE, f"{settings.truth} changed since the report was planned")
         return sources
+
+    @classmethod
+    def others(cls, settings: ReportSettings, aoi: str, site: Site) -> list[ComparedResult]:
+        """The newest versions of the results that settings compare. MONITOR_UNKNOWN."""
+        named = [settings.model_copy(update={"name": name, "monitor": "latest"}) for name in settings.compared]
+        found = [(each.name, cls.find(each, aoi, site)) for each in named]
+        return [
+            ComparedResult(name=name, monitor=sources.monitor.content_id, version=sources.version)
+            for name, sources in found
+        ]
+
+    def of_other(self, result: ComparedResult) -> Sources:
+        """The inputs of a compared result, with the same truth. MONITOR_UNKNOWN."""
+        mine, store, missing = self.monitor, self.site.store, ErrorCode.MONITOR_UNKNOWN
+        name = f"{mine.variable}/{mine.layout}/{result.name}"
+        number, body = find_manifest(store, mine.aoi, "monitor", name, result.monitor, missing, result.version)
+        return Sources(self.site, MonitorManifest.model_validate_json(body), number, self.truth)
+
+    def all_patches(self) -> list[LocatedPatch]:
+        """The patches of all months."""
+        return self.patches(month.month for month in self.monitor.months)
 
     @property
     def truth_digest(self) -> str:
