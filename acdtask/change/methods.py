@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
-from acdtask.change.judgement.judging import CANDIDATES, Judging
+from acdtask.change.judgement.judging import ONLY_WITHOUT_JUDGEMENT, Judging
 from acdtask.change.steps.likelihood import USUAL_LOOKS
 from acdtask.change.steps.registry import steps_of
 from acdtask.change.steps.wide import USUAL_WIDTH
@@ -72,8 +72,8 @@ def detection_for(profile: str, valid_range: tuple[float, float], scale: float, 
         The method, with min_std in stored units.
 
     Raises:
-        AcdError: SETTING_INVALID, also for a threshold of patches if the method judges candidates, and for a setting of
-            the judgement if it does not: they would have no effect.
+        AcdError: SETTING_INVALID, also for the lower threshold if the method judges candidates, and for a setting of
+            the judgement if it does not.
 
     >>> detection_for("standard", (0, 1000), 0.001, {}).min_std
     5.0
@@ -94,7 +94,10 @@ def detection_for(profile: str, valid_range: tuple[float, float], scale: float, 
 def _require_settings_of(profile: str, base: Detection, given: Mapping[str, Any]) -> None:
     """Refuse settings that the profile does not have."""
     other, fix = (
-        (CANDIDATES, "Choose how many patches are shown with --false-per-1000km2, or use --profile standard.")
+        (
+            ONLY_WITHOUT_JUDGEMENT,
+            "Choose how many patches are shown with --false-per-1000km2, or use --profile standard.",
+        )
         if base.judging
         else (Judging.names(), "Use --profile robust, or choose the thresholds with --low, --high and --min-area.")
     )

@@ -217,7 +217,7 @@ log_area: logarithm of the number of pixels to base 2.
 core_share: share of pixels whose four neighbours are in the blob.
 relative_drop: contrast of the drop, as a share of the baseline's mean.
 relative_contrast: contrast of the drop, as a share of the coherence above that of noise that was left to lose.
-certain_past: largest contrast of the drop in the baseline, in standard deviations of what speckle and fields make of it.
+certain_past: largest contrast of the drop in the baseline, in standard deviations of what speckle and fields cause.
 dates_alike: number of dates of the baseline on which the level differs by at most LIKE.
 level: expected coherence of the blob on the date, from its ring.
 """

@@ -9,10 +9,10 @@ from typing import Any
 
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["CANDIDATES", "MODEL", "MODELS", "Judging"]
+__all__ = ["MODEL", "MODELS", "ONLY_WITHOUT_JUDGEMENT", "Judging"]
 
-CANDIDATES = ("low", "high", "min_area")
-"""Settings that define patches in methods without judgement, and candidates in methods with it."""
+ONLY_WITHOUT_JUDGEMENT = ("low",)
+"""Settings of methods without judgement. In methods with it, the extent of a candidate has no threshold of z."""
 
 MODEL, RULE = "model", "rule"
 MODELS = (MODEL, RULE)

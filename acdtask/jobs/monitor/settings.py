@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from acdtask.change.judgement.judging import Judging
-from acdtask.change.methods import DEFAULT_PROFILE, MIN_STD_SHARE, STANDARD, Profile
+from acdtask.change.methods import DEFAULT_PROFILE, MIN_STD_SHARE, ROBUST, STANDARD, Profile
 from acdtask.change.steps.registry import AllStepSettings
 from acdtask.change.thresholds import RULES, Direction
 from acdtask.change.transform import TRANSFORM, Transformation
@@ -50,12 +50,13 @@ class ImageSettings(ImageSelectionSettings):
     high: float | None = Field(
         default=None,
         allow_inf_nan=False,
-        description=f"upper threshold: some pixel of a patch must exceed it ({STANDARD.high}); not for robust",
+        description=f"upper threshold: some pixel of a patch must exceed it ({STANDARD.high}); for robust, some pixel"
+        f" of a candidate, in z averaged over neighbours ({ROBUST.high})",
     )
     min_area: int | None = Field(
         default=None,
         ge=0,
-        description=f"a patch must have more pixels than this ({STANDARD.min_area}); not for robust",
+        description=f"a patch must have more pixels than this ({STANDARD.min_area}; robust: {ROBUST.min_area})",
     )
     false_per_1000km2: float | None = Field(
         default=None,
