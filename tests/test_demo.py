@@ -25,5 +25,5 @@ def test_the_demo_continues_where_it_stopped(tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "demo/report/index.html").unlink()
     again = run_demo(tmp_path / "demo", workers=0, size=256, seed=3)
     assert again == first
-    assert capsys.readouterr().out.count("nothing to do") == 4
+    assert capsys.readouterr().out.count("nothing to do") == 7
     assert (tmp_path / "demo/report/index.html").is_file()

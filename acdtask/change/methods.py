@@ -28,7 +28,7 @@ __all__ = [
 Profile: TypeAlias = Literal["robust", "standard", "tutorial"]
 """The name of a named method."""
 
-DEFAULT_PROFILE: Profile = "robust"
+DEFAULT_PROFILE: Profile = "standard"
 
 STANDARD = Detection()
 """At least 20 baseline images, a standard deviation of at least 5 (0.005 of coherence), and centred z.
