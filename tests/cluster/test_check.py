@@ -48,7 +48,8 @@ def test_an_invalid_area_installs_nothing_and_is_named_in_what_helm_prints(
     log = place.kubectl("logs", "job/acd-check")
     assert "1 of 1 monitors: koln: ACD-112" in log + done.stdout + done.stderr
     assert "Self-intersection at longitude 6.85, latitude 51.05" in log
-    assert names(place) == {"jobs/acd-check", "configmaps/acd-check-koln"}, "which the next attempt removes"
+    left = names(place) - {"configmaps/acd-check-koln"}  # Helm 4 removes it at once, Helm 3 at the next attempt
+    assert left == {"jobs/acd-check"}, "which the next attempt removes"
 
     done = helm(place, tmp_path, *install, monitors=[monitor_of(scene)])
     assert done.returncode == 0, done.stderr
@@ -95,6 +96,8 @@ def test_acds_container_has_no_token_and_argos_report_all_the_same(
         everyone = [*spec["containers"], *spec["initContainers"]]
         mounted = {one["name"] for one in everyone if TOKEN in {m["mountPath"] for m in one["volumeMounts"]}}
         assert mounted == {"init", "wait"}
-    results = place.get("workflowtaskresults", "--selector", f"workflows.argoproj.io/workflow={name}")["items"]
-    assert results, "the container `wait` reports with its own token"
-    assert json.dumps(place.workflow(name).status).count("ACD-900") == 0
+    status = place.workflow(name).status
+    reported = status["taskResultsCompletionStatus"]
+    assert reported, "the container `wait` reports with its own token"
+    assert all(reported.values())
+    assert "ACD-900" not in json.dumps(status)

@@ -15,6 +15,7 @@ from tests.helm.test_monitoring import ON
 from tests.workflows.fields import unknown_to_schema
 
 MODULE = ("github.com/prometheus-operator/prometheus-operator", "v0.85.0")
+pytestmark = pytest.mark.helm
 FILE = "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml"
 
 
