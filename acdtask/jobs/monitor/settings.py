@@ -56,7 +56,7 @@ class ImageSettings(ImageSelectionSettings):
     min_area: int | None = Field(
         default=None,
         ge=0,
-        description=f"a patch must have more pixels than this ({STANDARD.min_area}; robust: {ROBUST.min_area})",
+        description=f"a patch must have more pixels than this ({STANDARD.min_area}), for robust ({ROBUST.min_area})",
     )
     false_per_1000km2: float | None = Field(
         default=None,
