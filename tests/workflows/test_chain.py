@@ -163,7 +163,8 @@ def test_the_workflow_makes_the_bytes_of_local_and_then_finds_nothing_to_do(scen
         assert PATCH in {colour for _, colour in quicklook.getcolors(1 << 20) or []}
     patches = json.loads((artifacts / "monitor/patches.geojson").read_text())
     assert patches["features"]
-    progress = {node.name: node.attempts[0].progress for node in result.nodes if ".run-" in node.name}
+    ran = [node for node in result.nodes if ".run-" in node.name and node.phase != "Skipped"]
+    progress = {node.name: node.attempts[0].progress for node in ran}
     assert progress["all.ingest.run-check(0:0)"] == "22/22"
     assert all(done == total for done, total in (text.split("/") for text in progress.values()))
 
