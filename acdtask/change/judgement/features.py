@@ -82,25 +82,34 @@ class Contrasts:
     """Contrasts of blobs, in fixed point of the unit that was summed.
 
     Attributes:
-        now: shape (blobs,), int64, contrast in the judged image.
-        past: shape (blobs, dates), int64, contrast on each date of the baseline, or UNKNOWN.
-        inside, ring: shape (blobs,), int64, mean drop of the blob and of its ring in the judged image.
+        inside, ring: shape (blobs, dates + 1), int64, mean of the blob and of its ring on each date of the baseline,
+            and in the judged image.
+        known: shape (blobs, dates), whether at least half of the blob has data on the date.
     """
 
-    now: NDArray[np.int64]
-    past: NDArray[np.int64]
     inside: NDArray[np.int64]
     ring: NDArray[np.int64]
+    known: NDArray[np.bool_]
+
+    @property
+    def now(self) -> NDArray[np.int64]:
+        """The contrast in the judged image, shape (blobs,)."""
+        return self.inside[:, -1] - self.ring[:, -1]
+
+    @property
+    def past(self) -> NDArray[np.int64]:
+        """The contrast on each date of the baseline, or UNKNOWN, shape (blobs, dates)."""
+        return np.where(self.known, self.inside[:, :-1] - self.ring[:, :-1], UNKNOWN)
 
     def largest(self, rank: int = 1) -> NDArray[np.int64]:
         """The largest contrast of the past, or that of another rank; UNKNOWN if there are fewer; shape (blobs,)."""
-        if self.past.shape[1] < rank:
-            return np.full(len(self.past), UNKNOWN)
+        if self.known.shape[1] < rank:
+            return np.full(len(self.known), UNKNOWN)
         return np.sort(self.past, axis=1)[:, -rank]
 
     def date_of_largest(self) -> NDArray[np.intp]:
         """The number of the date with the largest contrast of the past; the first of several; shape (blobs,)."""
-        return np.argmax(self.past, axis=1) if self.past.shape[1] else np.zeros(len(self.past), np.intp)
+        return np.argmax(self.past, axis=1) if self.known.shape[1] else np.zeros(len(self.known), np.intp)
 
 
 def contrasts_of(sums: BlobSums, area: NDArray[np.int64], *, drop: bool) -> Contrasts:
@@ -114,10 +123,7 @@ def contrasts_of(sums: BlobSums, area: NDArray[np.int64], *, drop: bool) -> Cont
     unit = _DROP if drop else _Z
     px, total = sums.images[..., 0], sums.images[..., unit]
     means = np.rint(total / np.maximum(px, 1)).astype(np.int64)
-    contrast = means[:, :, 0] - means[:, :, 1]
-    known = 2 * px[:, :-1, 0] >= area[:, np.newaxis]
-    past = np.where(known, contrast[:, :-1], UNKNOWN)
-    return Contrasts(contrast[:, -1], past, means[:, -1, 0], means[:, -1, 1])
+    return Contrasts(means[:, :, 0], means[:, :, 1], 2 * px[:, :-1, 0] >= area[:, np.newaxis])
 
 
 def features_of(blobs: NDArray[np.void], sums: BlobSums, scale: CoherenceScale) -> dict[str, NDArray[np.float64]]:
@@ -128,37 +134,29 @@ def features_of(blobs: NDArray[np.void], sums: BlobSums, scale: CoherenceScale) 
         sums: sums of the whole image, of the same blobs.
         scale: meaning of stored values.
     """
-    numbers = {**_raw_features(blobs, sums), **_relative_features(blobs, sums, scale)}
+    drops = contrasts_of(sums, blobs["area"].astype(np.int64), drop=True)
+    numbers = {**_raw_features(blobs, sums, drops), **_relative_features(blobs, sums, drops, scale)}
     return {name: np.round(values, 3) for name, values in numbers.items()}
 
 
 def _relative_features(
-    blobs: NDArray[np.void], sums: BlobSums, scale: CoherenceScale
+    blobs: NDArray[np.void], sums: BlobSums, drops: Contrasts, scale: CoherenceScale
 ) -> Mapping[str, NDArray[np.float64]]:
     """Contrasts compared with what could be seen on their dates. All arrays have shape (blobs, dates)."""
     area = blobs["area"].astype(np.int64)
-    contrasts = contrasts_of(sums, area, drop=True)
-    known = contrasts.past != UNKNOWN
-    every = np.concatenate([np.where(known, contrasts.past, 0), contrasts.now[:, np.newaxis]], axis=1)
-    contrast = every / (FIXED * scale.span)
+    contrast = (drops.inside - drops.ring) / (FIXED * scale.span)
     mean = (sums.ground[:, 2] / (area * FIXED) - scale.least) / scale.span
-    level = np.clip(mean[:, np.newaxis] - _ring_drops(sums) / (FIXED * scale.span), 0, 1)
+    level = np.clip(mean[:, np.newaxis] - drops.ring / (FIXED * scale.span), 0, 1)
     visible = np.maximum(level - scale.floor, LEAST_VISIBLE)
     speckle = (1 - level * level) ** 2 / (2 * scale.looks * np.maximum(area / WINDOW_PX, 1)[:, np.newaxis])
     certain = contrast / np.sqrt(speckle + (UNEVEN * level) ** 2)
-    like = known & (np.abs(level[:, :-1] - level[:, -1:]) <= LIKE)
+    like = drops.known & (np.abs(level[:, :-1] - level[:, -1:]) <= LIKE)
     return {
         "relative_contrast": np.clip(contrast[:, -1] / visible[:, -1], -MOST_RELATIVE, MOST_RELATIVE),
-        "certain_past": _largest_known(certain[:, :-1], known),
+        "certain_past": _largest_known(certain[:, :-1], drops.known),
         "dates_alike": like.sum(axis=1).astype(np.float64),
         "level": level[:, -1],
     }
-
-
-def _ring_drops(sums: BlobSums) -> NDArray[np.int64]:
-    """The mean drop of the ring on each date and in the judged image, in fixed point; 0 without a pixel."""
-    px, drop = sums.images[:, :, 1, 0], sums.images[:, :, 1, _DROP]
-    return np.rint(drop / np.maximum(px, 1)).astype(np.int64)
 
 
 def _largest_known(values: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -166,11 +164,11 @@ def _largest_known(values: NDArray[np.float64], known: NDArray[np.bool_]) -> NDA
     return np.max(np.where(known, values, 0.0), axis=1, initial=0.0)
 
 
-def _raw_features(blobs: NDArray[np.void], sums: BlobSums) -> Mapping[str, NDArray[np.float64]]:
+def _raw_features(blobs: NDArray[np.void], sums: BlobSums, drops: Contrasts) -> Mapping[str, NDArray[np.float64]]:
     area = blobs["area"].astype(np.int64)
     contrast = contrasts_of(sums, area, drop=False)
     core_px, _, mean = sums.ground.T
-    drops, largest = contrasts_of(sums, area, drop=True), _or_zero(contrast.largest())
+    largest = _or_zero(contrast.largest())
     return {
         "contrast": contrast.now / FIXED,
         "past_contrast": largest / FIXED,
@@ -180,7 +178,7 @@ def _raw_features(blobs: NDArray[np.void], sums: BlobSums) -> Mapping[str, NDArr
         "highest_seed": blobs["seed_max"] / FIXED,
         "mean_extent": blobs["extent_sum"] / (area * FIXED),
         "mean_z": blobs["z_sum"] / (area * FIXED),
-        "ring_z": contrast.ring / FIXED,
+        "ring_z": contrast.ring[:, -1] / FIXED,
         "log_area": np.array([math.log2(pixels) for pixels in area.tolist()]),
         "core_share": core_px / area,
         "relative_drop": drops.now * area / np.maximum(mean, 1),

@@ -66,7 +66,7 @@ def judge(
     judged["probability"] = model.probabilities(features_of(blobs, sums, scale))
     judged["kept"] = chosen(judged["probability"], accepted, sure)
     largest = drops.largest()
-    judged["contrast"], judged["inside"], judged["ring"] = drops.now, drops.inside, drops.ring
+    judged["contrast"], judged["inside"], judged["ring"] = drops.now, drops.inside[:, -1], drops.ring[:, -1]
     judged["past_contrast"] = np.where(largest == UNKNOWN, 0, largest)
     judged["past_date"] = np.where(largest == UNKNOWN, NO_DATE, drops.date_of_largest())
     return judged

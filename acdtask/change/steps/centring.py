@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from acdtask.change.levels import bins_of_mean
 from acdtask.change.scene import Scene
 from acdtask.change.steps.step import Counts, Step, StepSettings, Whole
 
@@ -30,7 +31,6 @@ __all__ = [
     "Centring",
     "CentringSettings",
     "ScoreHistogram",
-    "coherence_bins",
     "common_score",
 ]
 
@@ -72,7 +72,7 @@ class ScoreHistogram:
 
         Args:
             z: shape (height, width), NaN where there is no score.
-            bins: `coherence_bins` of the same pixels.
+            bins: `bins_of_mean` of the same pixels.
         """
         known = ~np.isnan(z)
         level = np.rint(np.clip(z[known].astype(np.float64), -LIMIT, LIMIT) / STEP).astype(np.int64) + _LEVELS // 2
@@ -86,7 +86,7 @@ class ScoreHistogram:
         """The median z of each bin, to STEP; 0 for bins with fewer than MIN_PIXELS scores; shape (BINS,).
 
         >>> z = np.full((30, 30), 0.5, np.float32)
-        >>> bins = coherence_bins(np.full((30, 30), 250, np.float32), 0, 1000)
+        >>> bins = bins_of_mean(np.full((30, 30), 250, np.float32), 0, 1000, BINS)
         >>> ScoreHistogram.of(z, bins).medians().tolist()[1:4]
         [0.0, 0.5, 0.0]
         """
@@ -95,18 +95,6 @@ class ScoreHistogram:
         middle = np.argmax(2 * below >= total, axis=1)
         medians = ((middle - _LEVELS // 2) * STEP).astype(np.float32)
         return np.where(total[:, 0] >= MIN_PIXELS, medians, np.float32(0))
-
-
-def coherence_bins(mean: NDArray[np.float32], least: float, greatest: float) -> NDArray[np.intp]:
-    """The bin of each pixel's mean, from 0 to BINS - 1; NaN goes to an arbitrary bin.
-
-    Args:
-        mean: mean of the baseline, in stored units, shape (height, width).
-        least: minimum valid value of the variable.
-        greatest: maximum valid value of the variable.
-    """
-    edges = np.linspace(least, greatest, BINS + 1)[1:-1]
-    return np.digitize(mean, edges)
 
 
 def common_score(bins: NDArray[np.intp], medians: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -166,5 +154,5 @@ class CentringSettings(StepSettings):
 def _bins(scene: Scene) -> NDArray[np.intp]:
     baseline = scene.baseline
     if BINS_NAME not in baseline.derived:
-        baseline.derived[BINS_NAME] = coherence_bins(baseline.mean, *baseline.valid_range)
+        baseline.derived[BINS_NAME] = bins_of_mean(baseline.mean, *baseline.valid_range, BINS)
     return baseline.derived[BINS_NAME]
