@@ -11,6 +11,7 @@ import yaml
 from tests.cluster.conftest import NewPlace
 from tests.cluster.scenes import LAYOUT, monitor_of
 from tests.cluster.tools import CHART, Place
+from tests.helm.test_restricted import TOKEN
 
 BOW_TIE = [[6.8, 51.0], [6.9, 51.1], [6.9, 51.0], [6.8, 51.1], [6.8, 51.0]]
 KINDS = ("workflowtemplates", "cronworkflows", "serviceaccounts", "configmaps", "jobs")
@@ -75,9 +76,6 @@ def test_helm_test_plans_each_monitor_and_names_the_one_without_a_source(
     done = helm(place, tmp_path, "test", "acd", "--logs")
     assert done.returncode != 0
     assert "1 of 1 monitors: koln: ACD-200" in done.stdout
-
-
-TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105  # a path
 
 
 def test_acds_container_has_no_token_and_argos_report_all_the_same(

@@ -130,7 +130,7 @@ class _Editor:
         """The scores of this result and of the compared ones; none without others."""
         if score is None or not self._content.compared:
             return ()
-        scored = [ScoredResult(name=self._sources.monitor.instance, score=score)]
+        scored = [ScoredResult(name=self._sources.monitor.settings["name"], score=score)]
         for result in self._content.compared:
             other = score_of(self._all, self._sources.of_other(result).all_patches(), self._sources)
             if other is not None:
