@@ -39,14 +39,12 @@ from acdtask.jobs.report.score import FALSE_SHARE, FOUND_SHARE
 from acdtask.jobs.simulate.job import SimulateJob
 from acdtask.jobs.simulate.scene import Scene
 from acdtask.jobs.simulate.settings import SceneSettings
-from benchmarks.accuracy.scenes import FIT_SEEDS
+from benchmarks.accuracy.scenes import CHOOSING_SEEDS, FIT_SEEDS
 
 METHOD = "robust"
-JUDGING = tuple(range(201, 213))
-"""Scenes for figures while a model is made; `make accuracy` has others again."""
 SIZE, EVENTS = 512, 11
-SMALL_SIZE = 160
 """As many events per area as in the demo: probabilities depend on how common events are."""
+SMALL_SIZE = 160
 ACCEPTED = (10.0, 20.0, 50.0)
 LEVELS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
 """False patches per 1000 km2 and image for which the file has thresholds."""
@@ -278,10 +276,10 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="fit and judge on small scenes; nothing is written")
     arguments = parser.parse_args()
     if arguments.small:
-        print("\n".join(judged(JUDGING[:2], fitted_on(FIT_SEEDS[:2], SMALL_SIZE), SMALL_SIZE)))
+        print("\n".join(judged(CHOOSING_SEEDS[:2], fitted_on(FIT_SEEDS[:2], SMALL_SIZE), SMALL_SIZE)))
         return
     if arguments.judge:
-        print("\n".join(judged(JUDGING, load_models())))
+        print("\n".join(judged(CHOOSING_SEEDS, load_models())))
         return
     body = body_of(fitted_on(FIT_SEEDS))
     if arguments.check:

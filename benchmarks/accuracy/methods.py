@@ -94,6 +94,7 @@ PROFILE_ROWS = (
     ProfileRow("robust", "centred, not calibrated", {"calibrated": False, "centred": True}, kinds=STEP_BY_STEP),
     ProfileRow("robust", "not smoothed", {"smooth": 0.0}, kinds=STEP_BY_STEP),
     ProfileRow("robust", "no mean field", {"mean_field": False}, kinds=STEP_BY_STEP),
+    ProfileRow("robust", "no wide mean", {"wide": 0.0}, kinds=STEP_BY_STEP),
     ProfileRow("robust", "judged by the rule", {"judged_by": "rule"}, kinds=STEP_BY_STEP),
 )
 """Without one of its steps, `robust` has the model that was fitted with all of them."""

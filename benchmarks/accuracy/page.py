@@ -31,6 +31,7 @@ def write_page(folder: Path, results: Results, kinds: Sequence[Kind] = KINDS, si
         "scenes": _scenes(results, kinds, size),
         "tables": "\n\n".join(_table(kind, results[kind.name]) for kind in kinds),
         "curves": _pictured(folder, results.get(CURVES_OF, [])),
+        "number": str(len(next(iter(results.values())))),
         "calibration": _calibration([scene for scenes in results.values() for scene in scenes]),
     }
     text = TEMPLATE.read_text(encoding="utf-8")

@@ -15,10 +15,12 @@ from acdtask.jobs.simulate.scene import Scene
 from acdtask.jobs.simulate.settings import SceneSettings
 from acdtask.jobs.simulate.speckle import NODATA
 
-__all__ = ["FIT_SEEDS", "JUDGE_SEEDS", "KINDS", "Kind", "Series", "series_of"]
+__all__ = ["CHOOSING_SEEDS", "FIT_SEEDS", "JUDGE_SEEDS", "KINDS", "Kind", "Series", "series_of"]
 
 FIT_SEEDS = tuple(range(101, 125))
 """Scenes on which thresholds and models may be fitted. No other module states seeds of such scenes."""
+CHOOSING_SEEDS = tuple(range(201, 213))
+"""Scenes for figures while a model is made: its numbers may be chosen with them, but nothing is fitted on them."""
 JUDGE_SEEDS = tuple(range(901, 925))
 """Scenes on which methods are compared; nothing may be fitted on them."""
 

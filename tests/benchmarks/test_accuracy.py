@@ -28,7 +28,7 @@ from benchmarks.accuracy.others import (
     quantile,
     tutorial_as_printed,
 )
-from benchmarks.accuracy.scenes import FIT_SEEDS, JUDGE_SEEDS, KINDS, Series, series_of
+from benchmarks.accuracy.scenes import CHOOSING_SEEDS, FIT_SEEDS, JUDGE_SEEDS, KINDS, Series, series_of
 
 ROOT = Path(__file__).parents[2]
 SHAPE = (60, 60)
@@ -56,6 +56,7 @@ def shown(masks: NDArray[np.bool_]) -> list[Detected]:
 
 def test_no_scene_is_both_for_fitting_and_for_judging() -> None:
     assert not set(FIT_SEEDS) & set(JUDGE_SEEDS)
+    assert not set(CHOOSING_SEEDS) & {*FIT_SEEDS, *JUDGE_SEEDS}
     assert len(JUDGE_SEEDS) >= 12
     demo = {7, 21}
     assert not demo & (set(FIT_SEEDS) | set(JUDGE_SEEDS))

@@ -24,7 +24,7 @@ class SceneSettings(BaseModel, frozen=True, extra="forbid"):
     size: int = Field(default=1024, ge=64, le=8192, description="width and height of the scene in pixels")
     pixel: float = Field(default=20.0, gt=0, allow_inf_nan=False, description="width and height of a pixel in metres")
     reference_pairs: int = Field(
-        default=60, ge=0, le=1000, description="number of pairs without events, at the beginning"
+        default=60, ge=0, le=1000, description="number of pairs at the beginning, before those with events"
     )
     monitored_pairs: int = Field(default=10, ge=1, le=1000, description="number of pairs after them, with the events")
     events: int = Field(default=44, ge=0, le=1000, description="number of events; every third is a flood")

@@ -95,7 +95,7 @@ def sample_coherence(true: Floats, usual: Floats, rngs: SpeckleGenerators, sampl
 
     Args:
         true: true coherence, 0..1, shape (height, width). It is padded with its edge values.
-        usual: coherence of the pair before, 0..1, same shape.
+        usual: usual coherence of each pixel, 0..1, same shape.
         rngs: generators of c0, c1, c2 and n.
         samples: speckle samples along each side of a pixel.
         window: side of the window in px, odd.

@@ -98,20 +98,6 @@ def test_the_short_cut_equals_the_definition_written_out() -> None:
             assert got[row, column] == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("true", [0.3, 0.6, 0.8])
-def test_a_pair_begins_with_nearly_the_speckle_with_which_the_one_before_ends(true: float) -> None:
-    """The correlation that the docstring states, from speckle written out."""
-    draws = (rng.standard_normal((2, 300, 300)) for rng in generators(8))
-    c0, c1, c2, c3 = (real + 1j * imaginary for real, imaginary in draws)
-    fresh = sqrt(1 - true**2)
-    end_of_first = true * (true * (true * c0 + fresh * c1) + fresh * c2) + fresh * c3
-    start_of_next = true * (true * c1 + fresh * c2) + fresh * c3
-    got = abs(np.vdot(end_of_first, start_of_next)) / sqrt(
-        np.vdot(end_of_first, end_of_first).real * np.vdot(start_of_next, start_of_next).real
-    )
-    assert got == pytest.approx(1 - true**4 * (1 - fresh), abs=0.01)
-
-
 @pytest.mark.parametrize("true", [0.5, 0.65, 0.8])
 def test_estimates_of_consecutive_pairs_are_correlated_and_of_others_hardly(true: float) -> None:
     whites = [np.random.default_rng([9, k]) for k in range(6)]
