@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BINS", "BLOCK", "HUNDREDTHS", "LevelCounts", "ZLevels", "bins_of_mean", "cells_of"]
+__all__ = ["BINS", "BLOCK", "HUNDREDTHS", "LevelCounts", "ZLevels", "cells_of"]
 
 BLOCK = 96
 """Width and height of a block in pixels. Block (r, c) has the rows from r * BLOCK and the columns from c * BLOCK."""
@@ -38,19 +38,6 @@ _FIRST_BLOCK = -(2 ** (_BLOCK_BITS - 1))
 _GROUPS_AT_ONCE = 256
 _POSITIONS = 10 * (REACH + 1) * WIDTH
 """Positions of a level that was shifted twice, in hundredths."""
-
-
-def bins_of_mean(mean: NDArray[np.float32], least: float, greatest: float, number: int = BINS) -> NDArray[np.intp]:
-    """The bin of each pixel's mean, from 0 to number - 1; NaN goes to an arbitrary bin.
-
-    Args:
-        mean: mean of the baseline, in stored units, shape (height, width).
-        least: minimum valid value of the variable.
-        greatest: maximum valid value of the variable.
-        number: number of bins of equal width.
-    """
-    edges = np.linspace(least, greatest, number + 1)[1:-1]
-    return np.digitize(mean, edges)
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +165,7 @@ def cells_of(bins: NDArray[np.uint8], origin: tuple[int, int]) -> NDArray[np.int
     """The index of each pixel's block and bin in the counts of a tile, at level 0.
 
     Args:
-        bins: `bins_of_mean`, shape (height, width).
+        bins: `acdtask.change.steps.centring.bins_of_mean`, shape (height, width).
         origin: global (row, column) of the first pixel.
     """
     grid = _BlockGrid.of(bins.shape, origin)

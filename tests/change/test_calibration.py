@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import norm, t
 
-from acdtask.change.levels import BINS, BLOCK, LevelCounts, ZLevels, bins_of_mean, cells_of
+from acdtask.change.levels import BINS, BLOCK, LevelCounts, ZLevels, cells_of
 from acdtask.change.scene import BaselineArrays, Scene
 from acdtask.change.steps import calibration
 from acdtask.change.steps.calibration import Calibration, normal_scores
+from acdtask.change.steps.centring import bins_of_mean
 
 STEP = Calibration()
 
@@ -36,7 +37,7 @@ def noise(seed: int, height: int, width: int) -> NDArray[np.float32]:
 def test_counts_of_tiles_add_up_in_any_order(seed: int, row: int, column: int) -> None:
     z, rng = noise(seed, 120, 90), np.random.default_rng(seed)
     z[rng.random(z.shape) < 0.1] = np.nan
-    bins = bins_of_mean(rng.uniform(0, 1000, z.shape).astype(np.float32), 0, 1000).astype(np.uint8)
+    bins = bins_of_mean(rng.uniform(0, 1000, z.shape).astype(np.float32), 0, 1000, BINS).astype(np.uint8)
     cuts = [slice(0, 31), slice(31, 60), slice(60, None)]
     parts = []
     for rows in cuts:

@@ -6,8 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acdtask.change.levels import bins_of_mean
-from acdtask.change.steps.centring import BINS, MIN_PIXELS, STEP, ScoreHistogram, common_score
+from acdtask.change.steps.centring import BINS, MIN_PIXELS, STEP, ScoreHistogram, bins_of_mean, common_score
 
 
 def scene(seed: int, height: int = 60, width: int = 70) -> tuple[np.ndarray, np.ndarray]:

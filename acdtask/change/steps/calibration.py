@@ -34,8 +34,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-from acdtask.change.levels import BINS, BLOCK, HUNDREDTHS, LevelCounts, ZLevels, bins_of_mean, cells_of
+from acdtask.change.levels import BINS, BLOCK, HUNDREDTHS, LevelCounts, ZLevels, cells_of
 from acdtask.change.scene import BaselineArrays, Scene
+from acdtask.change.steps.centring import bins_of_mean
 from acdtask.change.steps.step import Counts, Step, StepSettings, Whole
 
 __all__ = ["Calibration", "CalibrationSettings", "normal_scores"]
@@ -305,7 +306,7 @@ def _interpolated(
 def _bins(baseline: BaselineArrays) -> NDArray[np.uint8]:
     name = "fine coherence bins"
     if name not in baseline.derived:
-        baseline.derived[name] = bins_of_mean(baseline.mean, *baseline.valid_range).astype(np.uint8)
+        baseline.derived[name] = bins_of_mean(baseline.mean, *baseline.valid_range, BINS).astype(np.uint8)
     return baseline.derived[name]
 
 

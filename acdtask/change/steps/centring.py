@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from acdtask.change.levels import bins_of_mean
 from acdtask.change.scene import Scene
 from acdtask.change.steps.step import Counts, Step, StepSettings, Whole
 
@@ -31,6 +30,7 @@ __all__ = [
     "Centring",
     "CentringSettings",
     "ScoreHistogram",
+    "bins_of_mean",
     "common_score",
 ]
 
@@ -95,6 +95,19 @@ class ScoreHistogram:
         middle = np.argmax(2 * below >= total, axis=1)
         medians = ((middle - _LEVELS // 2) * STEP).astype(np.float32)
         return np.where(total[:, 0] >= MIN_PIXELS, medians, np.float32(0))
+
+
+def bins_of_mean(mean: NDArray[np.float32], least: float, greatest: float, number: int) -> NDArray[np.intp]:
+    """The bin of each pixel's mean, from 0 to number - 1; NaN goes to an arbitrary bin.
+
+    Args:
+        mean: mean of the baseline, in stored units, shape (height, width).
+        least: minimum valid value of the variable.
+        greatest: maximum valid value of the variable.
+        number: number of bins of equal width.
+    """
+    edges = np.linspace(least, greatest, number + 1)[1:-1]
+    return np.digitize(mean, edges)
 
 
 def common_score(bins: NDArray[np.intp], medians: NDArray[np.float32]) -> NDArray[np.float32]:
