@@ -64,8 +64,6 @@ def entries_of_image(lock: str, python: str) -> str:
         "python_full_version": f"{python}.0",
         "sys_platform": "linux",
         "os_name": "posix",
-    }
-    machine |= {
         "platform_system": "Linux",
         "implementation_name": "cpython",
         "platform_python_implementation": "CPython",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from typer.core import TyperCommand
 
 from acdtask.cli.lazy import command_of, example
@@ -89,8 +88,8 @@ def _check(monitors: Monitors, cube: CubeIfAny = "", offline: Offline = False) -
 def _parsed(text: str) -> Monitor:
     """Parse a monitor. USAGE."""
     try:
-        return Monitor.model_validate(json.loads(text))
-    except (ValueError, ValidationError) as error:
+        return Monitor.model_validate_json(text)
+    except ValueError as error:
         raise AcdError(ErrorCode.USAGE, f"--monitor is not a monitor in JSON: {error}") from error
 
 
@@ -131,7 +130,9 @@ def _checked(monitor: Monitor, site: Site | None) -> tuple[list[AcdError], list[
 
 
 def _cell_size(settings: dict[str, Settings]) -> int:
-    size: int = getattr(settings.get("ingest"), "cell_size", 1024)
+    from acdtask.jobs.ingest.settings import IngestSettings
+
+    size: int = getattr(settings.get("ingest"), "cell_size", IngestSettings.model_fields["cell_size"].default)
     return size
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from acdtask.cube.aoi import Aoi, load_aoi
+from acdtask.cube.aoi import load_aoi
 from acdtask.cube.layout_rules import require_usable
+from acdtask.engine.planning import NAMED_AT_MOST
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Draft, Job, Settings, Site
+from acdtask.jobs.ingest.settings import INGESTER
 from acdtask.raster.grid import Layout
 
 __all__ = ["check_area", "check_plan", "error_of_all"]
@@ -16,13 +18,8 @@ __all__ = ["check_area", "check_plan", "error_of_all"]
 NOT_YET = frozenset({ErrorCode.CUBE_UNKNOWN, ErrorCode.LAYOUT_UNKNOWN, ErrorCode.BASELINE_UNKNOWN})
 """Errors of a first job that an earlier run of another monitor would prevent."""
 
-ASKS_A_SERVER = frozenset({"geocube-ingester"})
-"""Sources whose plan would change something: it posts the area."""
 
-NAMED_AT_MOST = 10
-
-
-def check_area(address: str, layout: str, cell_size: int) -> Aoi:
+def check_area(address: str, layout: str, cell_size: int) -> None:
     """Check an area: its geometry, its name and dates, and the grid in its graph_config.
 
     Args:
@@ -37,7 +34,6 @@ def check_area(address: str, layout: str, cell_size: int) -> Aoi:
     grid = aoi.layout_grid(cell_size)
     if grid is not None and layout:
         require_usable(Layout(name=layout, grid=grid))
-    return aoi
 
 
 def check_plan(job: Job[Any, Any], settings: Settings, site: Site) -> str:
@@ -48,7 +44,7 @@ def check_plan(job: Job[Any, Any], settings: Settings, site: Site) -> str:
     Raises:
         AcdError: what planning raises.
     """
-    if getattr(settings, "source", "") in ASKS_A_SERVER:
+    if getattr(settings, "source", "") == INGESTER:  # its plan posts the area
         return "the ingester was not asked"
     try:
         draft: Draft[Any, Any] = job.plan(settings, site)

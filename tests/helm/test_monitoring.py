@@ -126,6 +126,7 @@ def test_the_alerts_are_about_this_namespace_and_the_given_time(rendered: list[O
     by_name = {rule["alert"]: rule for rule in rules(rendered)}
     assert f'namespace="{NAMESPACE}"' in by_name["AcdWorkflowFailed"]["expr"]
     assert "[8d]" in by_name["AcdScheduleSilent"]["expr"]
+    assert "offset 8d" in by_name["AcdScheduleSilent"]["expr"]
     assert all(set(rule) <= {"alert", "expr", "for", "labels", "annotations"} for rule in by_name.values())
     assert all(rule["annotations"]["summary"] and rule["annotations"]["description"] for rule in by_name.values())
 
