@@ -43,7 +43,7 @@ UNUSED_IN_LIBRARIES = (
     "**/*.[ch]",
     "**/*.a",
     "**/*.f90",
-    # acdtask uses scipy.ndimage and scipy.sparse, which use _lib, linalg and special.
+    # acdtask and scikit-image use scipy.ndimage, sparse and spatial, which use _lib, constants, linalg and special.
     "scipy/cluster",
     "scipy/datasets",
     "scipy/differentiate",
@@ -56,7 +56,6 @@ UNUSED_IN_LIBRARIES = (
     "scipy/odr",
     "scipy/optimize",
     "scipy/signal",
-    "scipy/spatial",
     "scipy/special/cython_special.*",
     "scipy/stats",
     # acdtask only writes PNG, without text, colour management, AVIF, WebP or windows.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from skimage.measure import label
 
 from acdtask.change.components import components
 from acdtask.change.evidence import Evidence
@@ -210,14 +210,10 @@ def find_fragments(
 
 
 def _label(above: NDArray[np.bool_], rises: NDArray[np.bool_] | None) -> tuple[NDArray[np.int32], int]:
-    """Number the 4-connected components of a mask; with `rises`, those of its drops, then those of its rises."""
-    if rises is None:
-        labels, number = ndimage.label(above)
-        return labels, number
-    labels, drops = ndimage.label(above & ~rises)
-    of_rises, number = ndimage.label(above & rises)
-    labels[of_rises > 0] = of_rises[of_rises > 0] + drops
-    return labels, drops + number
+    """Number the 4-connected components of a mask; with `rises`, drops and rises are never of one component."""
+    signs = above.astype(np.uint8) if rises is None else np.where(rises, 2, 1).astype(np.uint8) * above
+    labels, number = label(signs, connectivity=1, return_num=True)  # neighbours of different values are separated
+    return labels, number
 
 
 def _rising(pixels: _Pixels, rises: NDArray[np.bool_] | None) -> NDArray[np.bool_]:

@@ -134,7 +134,7 @@ def test_only_locked_distributions_are_removed() -> None:
 
 def test_dependencies_of_tests_are_not_in_the_image() -> None:
     assert locked("run") < locked("dev")
-    assert {"scikit-image", "networkx", "tifffile", "pytest", "hera"} <= locked("dev") - locked("run")
+    assert {"geopandas", "matplotlib", "pytest", "hera"} <= locked("dev") - locked("run")
 
 
 def imports_of(source: Path) -> set[str]:

@@ -23,7 +23,7 @@ from tests.jobs.other_libraries import digests_but_of_pages, page_without_versio
 pytestmark = pytest.mark.image
 
 ROOT = Path(__file__).parents[2]
-MEGABYTES = 450
+MEGABYTES = 500
 START_SECONDS = 0.5
 
 

@@ -136,7 +136,12 @@ def features_of(blobs: NDArray[np.void], sums: BlobSums, scale: CoherenceScale) 
     """
     drops = contrasts_of(sums, blobs["area"].astype(np.int64), drop=True)
     numbers = {**_raw_features(blobs, sums, drops), **_relative_features(blobs, sums, drops, scale)}
-    return {name: np.round(values, 3) for name, values in numbers.items()}
+    numbers = {name: np.round(values, 3) for name, values in numbers.items()}
+    return {**numbers, **{_product(*factors): numbers[factors[0]] * numbers[factors[1]] for factors in PRODUCTS}}
+
+
+def _product(first: str, second: str) -> str:
+    return f"{first} x {second}"
 
 
 def _relative_features(
@@ -185,6 +190,19 @@ def _raw_features(blobs: NDArray[np.void], sums: BlobSums, drops: Contrasts) -> 
     }
 
 
+PRODUCTS = (
+    ("ring_z", "certain_past"),
+    ("highest_seed", "highest_seed"),
+    ("ring_z", "log_area"),
+    ("ring_z", "level"),
+    ("spread_of_past", "ring_z"),
+)
+"""Products of numbers that a logistic regression, which is linear, needs as numbers of their own.
+
+They were chosen one after the other: of all products, the one that most lowers the log loss on the fitting scenes when
+each quarter of them is judged by a model of the others.
+"""
+
 FEATURES = (
     "contrast",
     "past_contrast",
@@ -201,6 +219,7 @@ FEATURES = (
     "certain_past",
     "dates_alike",
     "level",
+    *(_product(*factors) for factors in PRODUCTS),
 )
 """Names of the numbers of the model, in its order. The rule has one number, `exceeds_past`.
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from skimage.morphology import dilation, disk
 
 from acdtask.raster.grid import Window
 
-__all__ = ["FAR", "NEAR", "Footprints", "disk", "footprints_of"]
+__all__ = ["FAR", "NEAR", "Footprints", "footprints_of"]
 
 NEAR, FAR = 2, 4
 """Distances in pixels between which a ring lies; the first is excluded, the second included."""
@@ -51,17 +51,6 @@ class Footprints:
         return replace(self, index=index, blob=self.blob[kept], in_ring=self.in_ring[kept])
 
 
-def disk(radius: int) -> NDArray[np.intp]:
-    """Offsets (row, column) at most `radius` from the middle, without the middle.
-
-    >>> len(disk(1)), len(disk(2)), len(disk(4))
-    (4, 12, 48)
-    """
-    row, column = np.mgrid[-radius : radius + 1, -radius : radius + 1]
-    inside = (row**2 + column**2 <= radius**2) & ((row != 0) | (column != 0))
-    return np.stack([row[inside], column[inside]], axis=1)
-
-
 def footprints_of(blob_ids: NDArray[np.int32], judged: NDArray[np.bool_]) -> Footprints:
     """Find the blobs and rings of a tile.
 
@@ -77,7 +66,7 @@ def footprints_of(blob_ids: NDArray[np.int32], judged: NDArray[np.bool_]) -> Foo
     """
     width = judged.shape[1]
     is_blob = blob_ids > 0
-    free = judged & ~_grown(is_blob, NEAR)[FAR:-FAR, FAR:-FAR]
+    free = judged & ~dilation(is_blob, disk(NEAR))[FAR:-FAR, FAR:-FAR]
     inside_ids = blob_ids[FAR:-FAR, FAR:-FAR].reshape(-1)
     inside = np.flatnonzero(inside_ids)
     # Only pixels at the edge of a blob can be its nearest to a pixel outside.
@@ -85,8 +74,8 @@ def footprints_of(blob_ids: NDArray[np.int32], judged: NDArray[np.bool_]) -> Foo
     row, column = np.nonzero(is_blob & ~core)
     of_edge = blob_ids[row, column].astype(np.int64)
     keys = [np.zeros(0, np.int64)]
-    for down, across in disk(FAR).tolist():
-        to_row, to_column = row + (down - FAR), column + (across - FAR)
+    for down, across in np.argwhere(disk(FAR)).tolist():
+        to_row, to_column = row + (down - 2 * FAR), column + (across - 2 * FAR)
         here = (to_row >= 0) & (to_row < judged.shape[0]) & (to_column >= 0) & (to_column < width)
         to_row, to_column, of_blob = to_row[here], to_column[here], of_edge[here]
         in_ring = free[to_row, to_column]
@@ -112,12 +101,3 @@ def _core(blob_ids: NDArray[np.int32]) -> NDArray[np.bool_]:
     same = (middle == blob_ids[:-2, 1:-1]) & (middle == blob_ids[2:, 1:-1])
     core[1:-1, 1:-1] = same & (middle == blob_ids[1:-1, :-2]) & (middle == blob_ids[1:-1, 2:]) & (middle > 0)
     return core
-
-
-def _grown(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
-    """The pixels at most `radius` from a pixel of the mask."""
-    structure = np.zeros((2 * radius + 1, 2 * radius + 1), np.bool_)
-    structure[radius, radius] = True
-    structure[tuple((disk(radius) + radius).T)] = True
-    grown: NDArray[np.bool_] = ndimage.binary_dilation(mask, structure)
-    return grown

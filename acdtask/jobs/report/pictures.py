@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import binary_dilation, generate_binary_structure
+from skimage.morphology import dilation, footprint_rectangle
 
 from acdtask.jobs.colours import COHERENCE, MISSING, PATCH, QUALITY, STD, TRUTH, Z_BOTH, ColourMap, Z
 
@@ -228,9 +228,14 @@ def _stripes(shape: tuple[int, ...]) -> Mask:
 
 def _outline(mask: Mask, distance: int) -> Mask:
     """A line around the mask at `distance` px, so that even a patch of one pixel is visible."""
-    square = generate_binary_structure(2, 2)
-    inner = binary_dilation(mask, square, iterations=distance) if distance else mask
-    return np.asarray(binary_dilation(inner, square, iterations=_LINE) & ~inner)
+    inner = _grown(mask, distance)
+    return np.asarray(_grown(inner, _LINE) & ~inner)
+
+
+def _grown(mask: Mask, distance: int) -> Mask:
+    """The pixels at most `distance` rows and columns from the mask."""
+    side = 2 * distance + 1
+    return np.asarray(dilation(mask, footprint_rectangle((side, side))), np.bool_)
 
 
 def _indexed_png(index: NDArray[np.uint8], palette: NDArray[np.uint8], alpha: list[int]) -> bytes:

@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from skimage.measure import label
 
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.simulate.fields import Floats, Stream, generator, smooth_field
@@ -135,7 +136,7 @@ def _blob(rng: np.random.Generator, area: int) -> Mask:
     along = (x * math.cos(azimuth) + y * math.sin(azimuth)) / stretch
     across = (y * math.cos(azimuth) - x * math.sin(azimuth)) * stretch
     height = 0.5 * smooth_field(rng, y.shape, max(2.5, 0.6 * radius)) - along**2 - across**2
-    parts, _ = ndimage.label(height >= np.partition(height, -area, axis=None)[-area])
+    parts = label(height >= np.partition(height, -area, axis=None)[-area], connectivity=1)
     largest = parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
     return np.asarray(ndimage.binary_fill_holes(largest), np.bool_)
 
