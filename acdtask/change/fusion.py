@@ -169,7 +169,11 @@ def fuse(candidates: Sequence[Candidate], members: int, sees: Sees, fusing: Fusi
     findings = [
         _finding(group, candidates, keys, members, sees, fusing) for group in _groups(candidates, fusing.overlap)
     ]
-    return sorted(findings, key=lambda finding: shapely.to_wkb(finding.outline, byte_order=1))
+    return sorted(findings, key=_order)
+
+
+def _order(finding: Finding) -> tuple[bytes, int, tuple[int, ...]]:
+    return shapely.to_wkb(finding.outline, byte_order=1), finding.probability, finding.members
 
 
 def sample_points(outline: BaseGeometry) -> NDArray[np.float64]:
