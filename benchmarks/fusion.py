@@ -55,12 +55,12 @@ def _highest(finding: Finding, candidates: Sequence[Candidate]) -> float:
 
 WAYS = (
     Way("union of judged candidates: the highest probability", FUSING, _highest),
-    Way("sum of log odds, shrunk by 0.6", replace(FUSING, shrink=0.6)),
-    Way("**sum of log odds, shrunk by 0.8**", FUSING),
+    Way("**sum of log odds, shrunk by 0.6**", FUSING),
+    Way("sum of log odds, shrunk by 0.8", replace(FUSING, shrink=0.8)),
     Way("sum of log odds", replace(FUSING, shrink=1.0)),
-    Way("shrunk by 0.8, less 0.5 if the other track has none", replace(FUSING, absence=0.5)),
-    Way("shrunk by 0.8, less 1 if the other track has none", replace(FUSING, absence=1.0)),
-    Way("shrunk by 0.8, outline of the most probable alone", replace(FUSING, outline=1.0)),
+    Way("shrunk by 0.8, less 0.5 if the other track has none", replace(FUSING, shrink=0.8, absence=0.5)),
+    Way("shrunk by 0.8, less 1 if the other track has none", replace(FUSING, shrink=0.8, absence=1.0)),
+    Way("shrunk by 0.8, outline of the most probable alone", replace(FUSING, shrink=0.8, outline=1.0)),
 )
 
 

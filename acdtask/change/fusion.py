@@ -73,7 +73,7 @@ class Fusing:
         return min(max(round(CERTAIN / (1 + math.exp(-logit))), 1), CERTAIN - 1)
 
 
-FUSING = Fusing(shrink=0.8, absence=0.0, prior=0.033)
+FUSING = Fusing(shrink=0.6, absence=0.0, prior=0.033)
 """The defaults, chosen on scenes for fitting (`python -m benchmarks.fusion --fit`). The prior is the share of their
 candidates that are changes."""
 
