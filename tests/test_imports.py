@@ -40,7 +40,7 @@ LAYERS = {
         *
     """,
     "acdtask.jobs": """
-        report
+        report fuse
         monitor
         baseline
         ingest consolidate simulate

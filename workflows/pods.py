@@ -49,7 +49,8 @@ FROM = "from"
 IMAGE = "acdtask"
 """Placeholder that the chart replaces by the image."""
 
-ARTIFACTS = {"monitor": ("patches.geojson", "patches.parquet"), "report": ("report/", "quicklook.png")}
+PATCHES = ("patches.geojson", "patches.parquet")
+ARTIFACTS = {"monitor": PATCHES, "fuse": PATCHES, "report": ("report/", "quicklook.png")}
 """Artifacts for the Argo UI, of a pod that publishes a job's results; folders end in a slash."""
 PLAN_ARTIFACTS = ("plan.json", "summary.md")
 

@@ -51,10 +51,13 @@ from workflows.pods import (
     run_pod,
 )
 
-__all__ = ["CHAIN", "TIDY", "after_all_of", "build_all"]
+__all__ = ["ALONE", "CHAIN", "TIDY", "after_all_of", "build_all"]
 
-CHAIN = tuple(name for name in JOBS if name != "simulate")
-"""Jobs with a workflow, in the order of `acd-all`."""
+CHAIN = tuple(name for name, entry in JOBS.items() if entry.in_chain)
+"""Jobs of `acd-all`, in order."""
+
+ALONE = ("fuse",)
+"""Jobs that have a workflow, but are not part of `acd-all`."""
 
 TIDY = "tidy"
 """The workflow that deletes old files of the cube; it has no AOI."""
@@ -71,7 +74,7 @@ FAILED_WITH_WEBHOOK = f"{WITH_WEBHOOK} && workflow.status != 'Succeeded'"
 
 def build_all() -> dict[str, WorkflowTemplate]:
     """Build every WorkflowTemplate by name: each job, `acd-all` and `acd-tidy`. The chart adds versioned names."""
-    chains = {**{name: [name] for name in CHAIN}, "all": list(CHAIN)}
+    chains = {**{name: [name] for name in (*CHAIN, *ALONE)}, "all": list(CHAIN)}
     templates = {f"acd-{title}": _workflow(title, jobs) for title, jobs in chains.items()}
     return templates | {f"acd-{TIDY}": _tidy_workflow()}
 

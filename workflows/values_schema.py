@@ -26,8 +26,8 @@ __all__ = ["SCHEMA_FILE", "rule_of", "schema_of_settings", "with_settings", "wri
 
 SCHEMA_FILE = Path(__file__).resolve().parents[1] / "helm" / "acd" / "values.schema.json"
 
-TEMPLATES = (CHAIN, ("monitor",))
-"""Jobs of the templates that monitors may use: acd-all and acd-monitor."""
+TEMPLATES = (CHAIN, ("monitor",), ("fuse",))
+"""Jobs of the templates that monitors may use: acd-all, acd-monitor and acd-fuse."""
 
 EXPONENT = "([eE][-+]?[0-9]{1,2})?"
 ZERO_OR_MORE = f"[0-9]{{0,15}}[.]?[0-9]{{1,15}}{EXPONENT}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Sequence
@@ -21,11 +22,14 @@ from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Dataset, Instance, Record, RecordQuery, Variable
 from acdtask.dates import FORMS, end_of_period, parse_moment
 from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.fuse.files import fused_to_geojson
+from acdtask.jobs.fuse.publish import findings_of_windows, latest_fusion
 from acdtask.jobs.stacks import image_label, start_of
 from acdtask.jobs.tracks import polarisation_of, track_of
 from acdtask.raster.data_format import Resampling
 from acdtask.raster.grid import Grid, Layout
 from acdtask.raster.tiling import LON_LAT, footprint, project
+from acdtask.storage.store import Store
 
 if TYPE_CHECKING:
     from xarray import DataArray
@@ -158,6 +162,24 @@ class OpenedCube:
         )
         array.encoding["grid_mapping"] = "spatial_ref"
         return array
+
+    def fused(self, aoi: str, name: str = "fused", *, held_back: bool = False) -> dict[str, Any]:
+        """The patches of fused monitoring results of an area (`acdtask fuse`), as a GeoJSON FeatureCollection.
+
+        Args:
+            aoi: AOI file that was given to the fusion.
+            name: name of the fusion.
+            held_back: the findings that were not kept instead, with the reason.
+
+        Raises:
+            AcdError: FUSION_UNKNOWN, or an error of the AOI file.
+        """
+        store = Store.at(self.address)
+        manifest = latest_fusion(store, load_aoi(aoi).name, name)
+        findings = findings_of_windows(manifest.windows, store)
+        body = fused_to_geojson([finding for finding in findings if finding.kept is not held_back])
+        collection: dict[str, Any] = json.loads(body)
+        return collection
 
     def _grid(self, datasets: Sequence[Dataset], layout: str, area: Place | None) -> Grid:
         """The grid to read: a rectangle of the layout's pixels, or of the first image's."""

@@ -141,7 +141,7 @@ def _jobs_of(monitor: Monitor) -> list[str]:
     from acdtask.project.config import JOBS_IN_ORDER
 
     job = monitor.template.removeprefix("acd-")
-    if job not in ("all", *JOBS_IN_ORDER):
+    if job not in ("all", "fuse", *JOBS_IN_ORDER):
         raise AcdError(ErrorCode.USAGE, f"monitor {monitor.name} has the template {monitor.template}, which is unknown")
     return list(JOBS_IN_ORDER) if job == "all" else [job]
 

@@ -1,4 +1,4 @@
-"""The commands `show variables|dataset|patches|cube`."""
+"""The commands `show variables|dataset|patches|fused|cube`."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ group = LazyGroup(
         "variables": Lazy("List the variables and their instances.", f"{__name__}:variables_command"),
         "dataset": Lazy("List the files of a variable.", f"{__name__}:dataset_command"),
         "patches": Lazy("List the patches found by monitoring.", f"{__name__}:patches_command"),
+        "fused": Lazy("List the patches of fused monitoring results.", f"{__name__}:fused_command"),
     },
     help="Shows the contents of a cube." + example("acdtask show cube --cube cube"),
 )
@@ -181,6 +182,46 @@ def patches_command(
     say(f"{len(patches)} patch{'' if len(patches) == 1 else 'es'}{more}")
     for line in notes:
         say(line)
+
+
+@as_command(
+    "Lists the patches of fused monitoring results. --json prints GeoJSON; --out writes all of them to a file.",
+    "acdtask show fused --cube cube --aoi aoi.json",
+)
+@taking_aoi
+def fused_command(
+    cube: Cube,
+    aoi: Aoi = "",
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the fusion.")] = "fused",
+    held_back: Annotated[
+        bool, typer.Option("--held-back", help="List the findings that were not kept instead, with the reason.")
+    ] = False,
+    out: Annotated[str, typer.Option(metavar="FILE", help="Write all of them to a .parquet or .geojson file.")] = "",
+    limit: Limit = 100,
+    as_json: AsJson = False,
+) -> None:
+    from acdtask.cube.aoi import load_aoi
+    from acdtask.engine.stages import open_site
+    from acdtask.jobs.fuse.files import fused_to_geojson, save_fused
+    from acdtask.jobs.fuse.publish import findings_of_windows, latest_fusion
+    from acdtask.jobs.patch_files import require_format
+
+    require_format(out)
+    store = open_site(cube).store
+    manifest = latest_fusion(store, load_aoi(require_aoi(aoi)).name, name)
+    findings = [finding for finding in findings_of_windows(manifest.windows, store) if finding.kept is not held_back]
+    if out:
+        save_fused(findings, out)
+    shown = findings if (out and as_json) or not limit else findings[:limit]
+    if as_json:
+        say_json(json.loads(fused_to_geojson(shown)))
+        return
+    if shown and not out:
+        table([*shown[0].properties], [[_cell(value) for value in finding.properties.values()] for finding in shown])
+    more = f", written to {out}" if out else f", the first {len(shown)} shown" if len(shown) < len(findings) else ""
+    what = "held-back finding" if held_back else "fused patch"
+    ending = "" if len(findings) == 1 else "s" if held_back else "es"
+    say(f"{len(findings)} {what}{ending}{more}")
 
 
 def _period(text: str) -> str:

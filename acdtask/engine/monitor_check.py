@@ -15,7 +15,9 @@ from acdtask.raster.grid import Layout
 
 __all__ = ["check_area", "check_plan", "error_of_all"]
 
-NOT_YET = frozenset({ErrorCode.CUBE_UNKNOWN, ErrorCode.LAYOUT_UNKNOWN, ErrorCode.BASELINE_UNKNOWN})
+NOT_YET = frozenset(
+    {ErrorCode.CUBE_UNKNOWN, ErrorCode.LAYOUT_UNKNOWN, ErrorCode.BASELINE_UNKNOWN, ErrorCode.MONITOR_UNKNOWN}
+)
 """Errors of a first job that an earlier run of another monitor would prevent."""
 
 

@@ -386,6 +386,15 @@ class ErrorCode(Enum):
         "A URL redirects to a host that acd does not follow.",
         "If you trust that host, download the file and give its folder as --source.",
     )
+    MEMBERS_UNFIT = _config(
+        380,
+        "The results to fuse do not fit together: fewer than two, one twice, of other areas, or without probabilities.",
+        "Give two or more different results of this area: --members VARIABLE/LAYOUT/NAME for each, all monitored with"
+        " --profile robust.",
+    )
+    FUSION_UNKNOWN = _input(
+        381, "There is no fusion of that name.", "Run 'acdtask fuse local' for this AOI first, or choose its --name."
+    )
     STORE_UNREACHABLE = _transient(
         400,
         "The storage does not respond.",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from acdtask.raster.open_images import HELD_BYTES, held_bytes_of
 
-__all__ = ["BASELINE", "CONSOLIDATE", "INGEST", "JUDGE", "MONITOR", "REPORT", "Cost"]
+__all__ = ["BASELINE", "CONSOLIDATE", "FUSE", "INGEST", "JUDGE", "MONITOR", "REPORT", "Cost"]
 
 PROCESS_BYTES = 256 << 20
 """Memory of a process with libraries and plan before it does any work."""
@@ -61,3 +61,5 @@ JUDGE = Cost(part_seconds=0.004, byte_seconds=1e-8)
 """A unit is a tile with candidates, a part is an image of the baseline; in addition to MONITOR."""
 REPORT = Cost(unit_seconds=0.1, byte_seconds=4.4e-7, pixel_bytes=160)
 """Unit and part are an image with its pictures. A byte is a drawn pixel; a pixel that is only read counts a third."""
+FUSE = Cost(unit_seconds=0.1, part_seconds=0.05, byte_seconds=4e-8)
+"""A unit is a window, a part is an image of it; a byte is a pixel of its masks."""

@@ -28,7 +28,7 @@ __all__ = [
 
 PUBLISH_ATTEMPTS = 50
 
-LATEST = re.compile(r"products/(?P<aoi>.+?)/(?P<job>baseline|monitor)/(?P<name>.+)\.latest/\d+")
+LATEST = re.compile(r"products/(?P<aoi>.+?)/(?P<job>baseline|monitor|fuse)/(?P<name>.+)\.latest/\d+")
 """Matches the key of a pointer to the latest publication of a name."""
 
 

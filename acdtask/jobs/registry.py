@@ -21,13 +21,14 @@ class JobEntry:
     """Help texts of a job, which are shown without importing it.
 
     `example` has the options of a working example. `site_setting` is the setting that names the folder in which the job
-    works, if that is not a cube.
+    works, if that is not a cube. `in_chain` says whether the job is part of the workflow acd-all.
     """
 
     summary: str
     help: str
     example: str
     site_setting: str = ""
+    in_chain: bool = True
 
 
 JOBS: Mapping[str, JobEntry] = MappingProxyType(
@@ -37,6 +38,7 @@ JOBS: Mapping[str, JobEntry] = MappingProxyType(
             "Makes a year of simulated coherence images, and a truth file with the places and dates of changes.",
             "--out scene --size 1024 --seed 7",
             site_setting="out",
+            in_chain=False,
         ),
         "ingest": JobEntry(
             "Bring images into a cube.",
@@ -64,6 +66,13 @@ JOBS: Mapping[str, JobEntry] = MappingProxyType(
             "Show a monitoring result as a web page.",
             "Writes a folder with index.html and pictures: the area, the baseline, each date and its patches.",
             "--cube cube --aoi aoi.json --layout utm --out report",
+        ),
+        "fuse": JobEntry(
+            "Fuse monitoring results of two tracks or polarisations.",
+            "Joins the candidates of several monitoring results of an area that overlap on the ground within a window "
+            "of time, and keeps the most probable.",
+            "--cube cube --aoi aoi.json --members CoherenceVV/utm/ascending --members CoherenceVV/utm/descending",
+            in_chain=False,
         ),
     }
 )

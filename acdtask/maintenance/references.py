@@ -27,7 +27,7 @@ __all__ = ["PRODUCT", "Names", "key_of", "names_in_json", "names_of_manifest", "
 OWN = ("data/", "consolidated/", "products/")
 """Folders of a cube whose files documents refer to."""
 
-PRODUCT = re.compile(r"products/.+?/(?P<job>baseline|monitor|report)/[0-9a-f]{16}(-partial)?/")
+PRODUCT = re.compile(r"products/.+?/(?P<job>baseline|monitor|report|fuse)/[0-9a-f]{16}(-partial)?/")
 """Matches the folder of a product at the beginning of a key."""
 
 

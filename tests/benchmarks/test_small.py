@@ -19,6 +19,7 @@ SMALL = {
     "stac_speed": ["--count", "100"],
     "simulation_statistics": ["--small"],
     "model": ["--small"],
+    "fusion": ["--small"],
 }
 IN_OTHER_TESTS = {"daily"}
 FIGURES = {
@@ -29,6 +30,7 @@ FIGURES = {
     "stac_speed": r"read pystac +\d+ µs an item",
     "simulation_statistics": r"\| share of the variance that an image has in common \|( \d\.\d+ \|){2,3}",
     "model": r"standard +pixel F1 \d\.\d{3} (?s:.*)rule +at +50 +pixel F1 \d\.\d{3} ",
+    "fusion": r"\| second track \|( -?\d\.\d+ \| [+-]\d\.\d+ ± \d\.\d+ \|){4}(?s:.*)shrunk by 0\.8, outline",
     "index_query": r"everything: 500 records, first \d+\.\d+ s",
 }
 

@@ -56,6 +56,17 @@ def test_a_cube_is_not_changed(folder: Path, capsys: Any) -> None:
     assert digests(folder) == before
 
 
+def test_a_fusion_is_not_ready_before_its_members_have_results(folder: Path, capsys: Any) -> None:
+    aoi = str(folder / "koln.json")
+    words = ["--source", str(folder / "images"), "--aoi", aoi, "--make-layout", "utm"]
+    assert main(["ingest", "local", "--cube", str(folder / "cube"), *words]) == 0
+    capsys.readouterr()
+    members = "CoherenceVV/utm/ascending,CoherenceVV/utm/descending"
+    fusion = {"name": "fused", "template": "acd-fuse", "aoi": aoi, "settings": {"members": members}}
+    assert main(["check", "--cube", str(folder / "cube"), "--monitor", json.dumps(fusion)]) == 0
+    assert "fused: not ready yet: the AOI koln has no monitor of CoherenceVV/utm/ascending" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [

@@ -224,6 +224,7 @@ def test_resources_are_those_of_the_stage(render: Render) -> None:
         "baseline",
         "monitor",
         "report",
+        "fuse",
     }
     for container in planning:
         memory = {"memory": "3072Mi"}

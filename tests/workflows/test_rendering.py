@@ -23,10 +23,10 @@ from workflows.parameters import HERE_SECONDS, POD_START_SECONDS, QUARANTINE, WE
 from workflows.pods import OUTPUTS
 from workflows.rendering import CHART_FILES, render_all, write_all
 from workflows.retries import HERE_MEMORY, MEMORY
-from workflows.templates import CHAIN, TIDY
+from workflows.templates import ALONE, CHAIN, TIDY
 
 RENDERED = {name.removesuffix(".yaml"): yaml.safe_load(text) for name, text in render_all().items()}
-STABLE = [f"acd-{name}" for name in (*CHAIN, "all")]
+STABLE = [f"acd-{name}" for name in (*CHAIN, *ALONE, "all")]
 EVERY = [*STABLE, f"acd-{TIDY}"]
 
 
@@ -43,7 +43,7 @@ def test_rendering_removes_a_template_that_is_no_longer_made(tmp_path: Any) -> N
 
 
 def test_every_job_but_simulate_has_a_template_and_there_is_one_for_all() -> None:
-    assert list(CHAIN) == [name for name in JOBS if name != "simulate"]
+    assert [*CHAIN, *ALONE] == [name for name in JOBS if name != "simulate"]
     assert set(RENDERED) == set(EVERY)
     assert all(document["metadata"]["name"] == name for name, document in RENDERED.items())
 
@@ -233,7 +233,7 @@ def test_the_defaults_of_a_template_are_those_of_the_settings(name: str, *, empt
                 text = text.replace(f"{{{{workflow.parameters.{key}}}}}", value)
             given.append(f"{setting}={text}")
         chosen = values_of_parameters(model, given)
-        needed = {"aoi": "x", "layout": "default", "source": "folder"}
+        needed = {"aoi": "x", "layout": "default", "source": "folder", "members": ["V/layout/one"]}
         needed = {key: text for key, text in needed.items() if key in model.model_fields}
         if not empty:
             needed["pod_start"] = POD_START_SECONDS  # a shard is a pod there

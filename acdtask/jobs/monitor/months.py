@@ -23,12 +23,14 @@ from acdtask.jobs.products import (
 from acdtask.storage.store import Store
 
 __all__ = [
+    "documents_of_month",
     "folders_of_month",
     "images_of_month",
     "join_months",
     "keys_of",
     "patches_of_image",
     "patches_of_month",
+    "read_image",
     "read_images",
     "read_month_patches",
     "rejected_of_image",
@@ -48,6 +50,16 @@ def images_of_month(month: MonitorMonth, store: Store) -> list[ImageProduct]:
 def folders_of_month(month: MonitorMonth, store: Store) -> dict[str, str]:
     """The folder of each image of a month, by label, sorted. CUBE_DAMAGED."""
     return {entry.label: entry.document.rpartition("/")[0] for entry in _entries_of_month(month, store)}
+
+
+def documents_of_month(month: MonitorMonth, store: Store) -> dict[str, str]:
+    """The key of the document of each image of a month, by label, sorted. CUBE_DAMAGED."""
+    return {entry.label: entry.document for entry in _entries_of_month(month, store)}
+
+
+def read_image(document: str, store: Store) -> ImageProduct:
+    """The product of an image, by the key of its document. PRODUCT_DAMAGED."""
+    return _parsed(ImageProduct, document, store)
 
 
 def _entries_of_month(month: MonitorMonth, store: Store) -> list[MonthImage]:

@@ -27,6 +27,7 @@ KNOWN = {
         r"|collection\.json|stac/\d{4}-\d\d\.json|patches-[0-9a-f]{12}\.(parquet|geojson)|(months|patches)/\d{4}-\d\d-[0-9a-f]{32}\.(json|parquet)"
     ),
     "report": re.compile(r"[\w./-]+\.(png|jpg|html|json|parquet|geojson|qml)"),
+    "fuse": re.compile(r"(windows|patches|rejected)/[\w-]+-[0-9a-f]{32}\.(parquet|geojson)"),
 }
 """Names of the files that acd writes into a product, by job."""
 
@@ -38,7 +39,12 @@ BESIDE = re.compile(r"/(?!product-)[\w-]+\.(json|vrt|qml)$")
 
 CATALOGUES = re.compile(r"products/.+/catalog\.json")
 
-KINDS = {"baseline": "files of baselines", "monitor": "files of monitors", "report": "files of reports"}
+KINDS = {
+    "baseline": "files of baselines",
+    "monitor": "files of monitors",
+    "report": "files of reports",
+    "fuse": "files of fusions",
+}
 
 
 @dataclass

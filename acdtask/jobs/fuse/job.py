@@ -1,0 +1,202 @@
+"""The job fuse: joins the candidates of several monitoring results of an area in windows of time."""
+
+from __future__ import annotations
+
+from acdtask.cube.aoi import load_aoi
+from acdtask.jobs.contract import (
+    AGAIN,
+    Draft,
+    Estimate,
+    Findings,
+    Handouts,
+    Job,
+    Nothing,
+    Results,
+    Round,
+    Site,
+    content_id_of,
+)
+from acdtask.jobs.costs import FUSE
+from acdtask.jobs.fuse.content import (
+    FuseContent,
+    FuseContext,
+    FusedWindow,
+    FusedWindows,
+    FusePlan,
+    FuseWork,
+    Member,
+    PlannedWindow,
+)
+from acdtask.jobs.fuse.files import fused_to_parquet
+from acdtask.jobs.fuse.publish import newest_fusion, patch_files, publish_fusion, windows_of_plan
+from acdtask.jobs.fuse.settings import FuseSettings
+from acdtask.jobs.fuse.window import fuse_window
+from acdtask.jobs.fuse.windows import find_members, judged_by, planned_windows
+from acdtask.jobs.manifests import is_latest
+from acdtask.jobs.monitor.models import models_id
+from acdtask.jobs.parts import write_part
+from acdtask.jobs.shards import Sharding, no_work
+from acdtask.jobs.stacks import area_of, tiles_of_aoi
+
+__all__ = ["FuseJob"]
+
+ALGORITHM = 1
+"""Raise it when the same members and settings give different results."""
+BECOMES_LATEST = "these windows are already fused, and their result becomes the latest again"
+
+
+class FuseWindows(Round[FuseWork, Nothing, FusedWindows]):
+    """Fuse each window, then publish all."""
+
+    name = "fuse"
+
+    def run(self, work: FuseWork, handout: Nothing, context: FuseContext) -> FusedWindows:
+        """Fuse the windows of a shard, and write the findings of each."""
+        fused = []
+        for done, window in enumerate(work.windows, start=1):
+            fused.append(_fused(window, context))
+            context.progress(done)
+        return FusedWindows(windows=fused)
+
+    def gather(self, results: Results[FuseWork, FusedWindows], context: FuseContext) -> Handouts[Nothing]:
+        """Publish the windows. Those of shards that are left out are in the next plan."""
+        publish_fusion(context.plan, [window for _, shard in results for window in shard.windows], context.site)
+        return Handouts()
+
+    def files_of(self, result: FusedWindows, plan: FusePlan) -> tuple[str, ...]:
+        """The tables of its windows."""
+        return tuple(window.table for window in result.windows)
+
+
+def _fused(window: PlannedWindow, context: FuseContext) -> FusedWindow:
+    content = context.content
+    findings, area_km2 = fuse_window(window, context.settings, content, context.site)
+    patches = [finding for finding in findings if finding.kept]
+    stem = f"{content.folder}/windows/{window.label}"
+    return FusedWindow(
+        label=window.label,
+        start=window.start,
+        datetime=window.datetime,
+        inputs=window.inputs,
+        images={content.members[image.member].name: image.label for image in window.images},
+        table=write_part(context.site.store, stem, ".parquet", fused_to_parquet(findings)),
+        patches=len(patches),
+        held_back=len(findings) - len(patches),
+        changed_area_m2=round(sum(patch.area_m2 for patch in patches), 1),
+        judged_km2=round(area_km2, 6),
+    )
+
+
+class FuseJob(Job[FuseSettings, FuseContent]):
+    """Fuses monitoring results of several tracks or polarisations."""
+
+    name = "fuse"
+    algorithm = ALGORITHM
+    unit = "windows"
+    rounds = (FuseWindows(),)
+    settings = FuseSettings
+    content = FuseContent
+
+    def plan(self, settings: FuseSettings, site: Site) -> Draft[FuseContent, FuseWork]:
+        """Plan the windows with new images. MONITOR_UNKNOWN, MEMBERS_UNFIT."""
+        aoi = load_aoi(settings.aoi)
+        manifests = find_members(settings, aoi, site)
+        members = tuple(Member(name=name, series=manifest.content_id) for name, manifest in manifests.items())
+        windows = planned_windows(members, [*manifests.values()], settings.window_days, site.store)
+        identity = {
+            "aoi": aoi.name,
+            "area": area_of(aoi),
+            "members": [member.series for member in members],
+            "models": models_id(),
+            "name": settings.name,
+            "window_days": settings.window_days,
+            "false_per_1000km2": settings.false_per_1000km2,
+        }
+        fusion = content_id_of(self.name, self.algorithm, identity)
+        known = newest_fusion(site.store, aoi.name, fusion)
+        done = {(window.label, window.inputs) for window in known.windows} if known else set()
+        pending = [window for window in windows if (window.label, window.inputs) not in done]
+        stale = known is not None and {window.label for window in known.windows} - {window.label for window in windows}
+        current = is_latest(site.store, aoi.name, self.name, settings.name, fusion)
+        again = not pending and bool(windows) and not (current and not stale)
+        layouts = [site.cube.layout(member.layout) for member in members]
+        pixels = [layout.cell_pixels**2 for layout in layouts]
+        tiles = [len(tiles_of_aoi(aoi, layout)) for layout in layouts]
+        volume = [2 * count * cell for count, cell in zip(tiles, pixels, strict=True)]
+        seconds = [
+            FUSE.seconds(len(window.images), sum(volume[image.member] for image in window.images) // len(window.images))
+            for window in pending
+        ]
+        shards = Sharding(settings.shard_windows, settings.pod_start, otherwise=10).shards(
+            pending, lambda part: FuseWork(windows=part), seconds
+        )
+        return Draft(
+            content=FuseContent(
+                aoi=aoi.name,
+                area=area_of(aoi),
+                fusion=fusion,
+                members=members,
+                judged_by=judged_by(next(iter(manifests.values()))),
+                windows={window.label: window.inputs for window in windows},
+                pending=tuple(window.label for window in pending),
+            ),
+            shards=no_work(FuseWork(windows=[])) if again else shards,
+            estimate=Estimate(
+                tiles=len(pending),
+                dates=sum(len(window.images) for window in pending),
+                bytes_read=sum(volume[image.member] for window in pending for image in window.images),
+                core_seconds=sum(seconds),
+                memory_bytes=FUSE.memory(max(pixels), max(tiles) * len(members), max(pixels)),
+            ),
+            notes={
+                "fused already": len(windows) - len(pending),
+                **({AGAIN: BECOMES_LATEST} if again else {}),
+            },
+            nothing_to_do="" if pending or again else _why_nothing(windows),
+        )
+
+    def fenced_area(self, settings: FuseSettings) -> str:
+        """The AOI of the result."""
+        return load_aoi(settings.aoi).name
+
+    def artifacts(self, plan: FusePlan, site: Site) -> dict[str, str]:
+        """The files with the patches of the plan's windows."""
+        return patch_files(plan)
+
+    def findings(self, plan: FusePlan, site: Site) -> Findings:
+        """Windows, patches and changed area of this plan, and the files with its patches."""
+        windows = windows_of_plan(plan, site)
+        return Findings(
+            figures={
+                "windows": len(windows),
+                "patches": sum(window.patches for window in windows),
+                "held_back": sum(window.held_back for window in windows),
+                "changed_area_m2": round(sum(window.changed_area_m2 for window in windows), 1),
+                "windows_of_one_member": sum(len(window.images) == 1 for window in windows),
+            },
+            files={name: site.store.address_of(key) for name, key in self.artifacts(plan, site).items()},
+        )
+
+    def notes(self, plan: FusePlan, site: Site) -> list[str]:
+        """Patches of the windows, and how many windows lack a member."""
+        windows, members = windows_of_plan(plan, site), len(plan.content.members)
+        if not windows:
+            return []
+        patches, held_back = (sum(getattr(window, name) for window in windows) for name in ("patches", "held_back"))
+        lines = [f"{patches} patches in {len(windows)} windows of {members} members; {held_back} held back"]
+        if lacking := sum(len(window.images) < members for window in windows):
+            lines.append(
+                f"{lacking} of {len(windows)} windows lack an image of a member: the others count alone; --window-days"
+                " sets how far apart the images of a window may be"
+            )
+        return lines
+
+    def is_published(self, plan: FusePlan, site: Site) -> bool:
+        """Whether the windows of the plan are in the newest manifest."""
+        return len(windows_of_plan(plan, site)) == len(plan.content.pending)
+
+
+def _why_nothing(windows: list[PlannedWindow]) -> str:
+    if not windows:
+        return "the members have no images"
+    return f"all {len(windows)} windows are already fused with these settings"
