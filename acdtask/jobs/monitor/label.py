@@ -136,12 +136,12 @@ class LabelTiles(Round[MonitorWork, Conclusions, Labelled]):
         parts: dict[str, LabelledTile] = {}
         for done, tile in enumerate(work.tiles, start=1):
             scorer = scorer_of(tile, context, left_out=handout.left_out)
-            for image in tile.images:
+            for image, pixels in scorer.images():
                 label = image.label
                 of_image = concluded[label]
                 subfolders = Subfolders(z=of_image.subfolder)
                 place = monitor_tile(tile.tile, content.image[label], variable, context.settings.name, subfolders)
-                change = scorer.change(image, of_image.wholes)
+                change = scorer.change(pixels, of_image.wholes)
                 parts[tile.part(label)] = LabelledTile(
                     files=_written(change, place.z.uri, tile, label, of_image.subfolder, tags[label], context),
                     fragments=Packed.of(change.fragments.table, EncodedFragments),

@@ -52,7 +52,8 @@ def test_zarr_and_the_cube_read_what_was_written(place: str, width: int, height:
     array = group["CoherenceVV"]
     assert isinstance(array, zarr.Array)
     np.testing.assert_array_equal(array[:], stack)
-    assert array.chunks == chunk_shape(70, of) == (64, min(height, 256), min(width, 256))
+    assert array.shards == chunk_shape(70, of) == (64, min(height, 256), min(width, 256))
+    assert array.chunks == (1, min(height, 256), min(width, 256))
     assert array.fill_value == -1
     slices = [one_slice(at(time, of)) for time in (69, 3, 5)]
     np.testing.assert_array_equal(cube.read(of, slices, COHERENCE), stack[[69, 3, 5]])
@@ -115,9 +116,10 @@ def test_damage_is_named(place: str) -> None:
     cases = [(chunk, data[:middle]), (chunk, data[:-1]), (chunk, flipped), (chunk, b""), (f"{KEY}/zarr.json", b"{")]
     for key, broken in cases:
         cube.store.put(key, broken)
-        with pytest.raises(AcdError, match=f"{KEY} is damaged") as caught:
-            cube.read(grid(), [one_slice(at(0, grid()))], COHERENCE)
-        assert caught.value.code is ErrorCode.CUBE_DAMAGED
+        for times in ([0, 1, 2], [1, 2]):  # the chunk as a whole, and a range of it
+            with pytest.raises(AcdError, match=f"{KEY} is damaged") as caught:
+                cube.read(grid(), [one_slice(at(time, grid())) for time in times], COHERENCE)
+            assert caught.value.code is ErrorCode.CUBE_DAMAGED
 
 
 def test_a_time_beyond_the_stack_is_damage(place: str) -> None:
