@@ -79,8 +79,8 @@ class MeasureImages(Round[MonitorWork, Nothing, Measured]):
         parts: dict[str, list[Counts]] = defaultdict(list)
         for done, tile in enumerate(work.tiles, start=1):
             scorer = scorer_of(tile, context, around=False)
-            for image, pixels in scorer.images():
-                parts[image.label].append(scorer.measure(pixels))
+            for image, counts in scorer.counts():
+                parts[image.label].append(counts)
             context.progress(done)
         areas = [_area_of(tile.tile, halo_of(steps)) for tile in work.tiles]
         return Measured(counts={label: _total(steps, of_image) for label, of_image in parts.items()}, areas=areas)

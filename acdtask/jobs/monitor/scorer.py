@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -42,7 +42,7 @@ def scorer_of(
 
 
 class Scorer:
-    """Reads a tile and its baseline, and judges images, which are read some at a time (`images`).
+    """Reads a tile and its baseline, and judges images, which are read several at a time.
 
     Args:
         work: the tile.
@@ -92,7 +92,44 @@ class Scorer:
         """The baseline of the tile, with the halo if that is read."""
         return self._baseline
 
-    def images(self) -> Iterator[tuple[Slice, NDArray[Any]]]:
+    def counts(self) -> Iterator[tuple[Slice, Counts]]:
+        """Count in each image of the tile for the method's first measuring step, if any."""
+        steps = self._detection.steps
+        for image, pixels in self._images():
+            scene, _ = scene_of(
+                pixels,
+                self._baseline,
+                self._detection,
+                nodata=self._nodata,
+                inside=self._inside,
+                origin=(self._work.tile.origin[0] - self._halo, self._work.tile.origin[1] - self._halo),
+            )
+            yield image, measure(scene, steps, ()) if measuring(steps) else NOTHING_MEASURED
+
+    def changes(self, wholes: Mapping[str, Sequence[Whole]]) -> Iterator[tuple[Slice, TileChange]]:
+        """Compute the scores and fragments of each image of the tile.
+
+        Pixels outside the AOI get no z, so patches do not depend on the tiling. `wholes` are the conclusions about each
+        image, by its label.
+        """
+        for image, pixels in self._images():
+            change = detect_change(
+                pixels,
+                self._baseline,
+                self._detection,
+                nodata=self._nodata,
+                origin=self._work.tile.origin,
+                inside=self._inside,
+                wholes=wholes[image.label],
+            )
+            yield image, change
+
+    def tally(self, change: TileChange) -> PixelTally:
+        """Tally the scores of the tile."""
+        baseline = self._baseline.without_margin(self._halo)
+        return tally_of(change, baseline.count, baseline.std, self._detection)
+
+    def _images(self) -> Iterator[tuple[Slice, NDArray[Any]]]:
         """The images of the tile, with their pixels as the baseline has them: as stored, or transformed.
 
         Several are read at once, so that a container is opened once for them.
@@ -102,39 +139,6 @@ class Scorer:
             part = images[first : first + IMAGES_AT_ONCE]
             for image, pixels in zip(part, self._read(part), strict=True):
                 yield image, self._compared(pixels)
-
-    def measure(self, pixels: NDArray[Any]) -> Counts:
-        """Count in an image of the tile for the method's first measuring step, if any."""
-        scene, _ = scene_of(
-            pixels,
-            self._baseline,
-            self._detection,
-            nodata=self._nodata,
-            inside=self._inside,
-            origin=(self._work.tile.origin[0] - self._halo, self._work.tile.origin[1] - self._halo),
-        )
-        steps = self._detection.steps
-        return measure(scene, steps, ()) if measuring(steps) else NOTHING_MEASURED
-
-    def change(self, pixels: NDArray[Any], wholes: Sequence[Whole]) -> TileChange:
-        """Compute the scores and fragments of an image.
-
-        Pixels outside the AOI get no z, so patches do not depend on the tiling.
-        """
-        return detect_change(
-            pixels,
-            self._baseline,
-            self._detection,
-            nodata=self._nodata,
-            origin=self._work.tile.origin,
-            inside=self._inside,
-            wholes=wholes,
-        )
-
-    def tally(self, change: TileChange) -> PixelTally:
-        """Tally the scores of the tile."""
-        baseline = self._baseline.without_margin(self._halo)
-        return tally_of(change, baseline.count, baseline.std, self._detection)
 
     def _compared(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """An image in the numbers that the baseline has."""
