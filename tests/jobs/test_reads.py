@@ -186,7 +186,10 @@ def test_jobs_read_little_more_than_the_blocks_that_they_need(place: str, tmp_pa
 
 
 def test_a_method_that_looks_around_and_back_reads_what_it_needs(tmp_path: Path) -> None:
-    """Measuring needs the tile, scoring its halo too, and judging a year of the blocks that have candidates."""
+    """Measuring needs the tile, scoring its halo too, and judging a year of the blocks that have candidates.
+
+    The four tiles have sixteen blocks, and candidates are in one or two of them.
+    """
     area = Area(str(tmp_path / "cube"), tmp_path)
     days = range(REFERENCE, REFERENCE + 3)
     area.bring(range(days.stop))
@@ -195,7 +198,7 @@ def test_a_method_that_looks_around_and_back_reads_what_it_needs(tmp_path: Path)
         area.monitor(days.stop, profile="robust")
     halo = halo_of(PROFILES["robust"].steps)
     passes = area.needed(days) + area.needed(days, halo=halo)
-    assert passes <= sum(sizes) <= MOST * passes + area.needed(range(days.stop))
+    assert passes <= sum(sizes) <= 1.05 * passes + area.needed(range(days.stop)) / 8
     assert halo < BLOCK
 
 
