@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["Store"]
 
 PIECE_BYTES = 8 * 1024 * 1024
+
+Ranges: TypeAlias = Sequence[tuple[int, int]]
+"""Offset and length of each range."""
 
 
 class Store(ListedStore):
@@ -140,11 +144,43 @@ class Store(ListedStore):
         """Read a file without obstore, which takes as long to hand over a chunk as decoding the chunk takes."""
         with self.explained(key):
             try:
-                data = memoryview(_read_regular(path) if self.roots is None else _read_below(path, self.roots))
+                (body,) = _read_regular(path) if self.roots is None else _read_below(path, self.roots)
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return None
-        count_object_read(len(data))
-        return data
+        count_object_read(len(body))
+        return memoryview(body)
+
+    def find_ranges(self, key: str, ranges: Ranges) -> list[memoryview] | None:
+        """Read ranges of an object; None if it is missing. Ranges that go beyond its end are shorter."""
+        import obstore
+
+        if self._root is not None and PLAIN_KEY.fullmatch(key):
+            return self._find_ranges_of_file(self._root / key, key, ranges)
+        if self._root is None:
+            with self.explained(key):
+                try:
+                    handle = self._backend()
+                    parts = [memoryview(obstore.get_range(handle, key, start=at, length=size)) for at, size in ranges]
+                except FileNotFoundError as error:
+                    self._check_bucket(error)
+                    return None
+                except obstore.exceptions.GenericError as error:
+                    if is_unreachable(error):
+                        raise
+                else:
+                    count_object_read(sum(map(len, parts)))
+                    return parts
+        data = self.find_buffer(key)  # a range begins beyond the end of the object, or its key needs escapes
+        return None if data is None else [data[at : at + size] for at, size in ranges]
+
+    def _find_ranges_of_file(self, path: Path, key: str, ranges: Ranges) -> list[memoryview] | None:
+        with self.explained(key):
+            try:
+                parts = _read_regular(path, ranges) if self.roots is None else _read_below(path, self.roots, ranges)
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return None
+        count_object_read(sum(map(len, parts)))
+        return [memoryview(part) for part in parts]
 
     def pieces(self, key: str) -> Iterator[memoryview] | None:
         """Read an object in pieces of some megabytes, to limit memory; None if it is missing."""
@@ -212,12 +248,19 @@ class Store(ListedStore):
                 raise
 
 
-def _read_regular(path: Path) -> bytes:
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+def _read_regular(path: Path, ranges: Ranges | None = None) -> list[bytes]:
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as file:
         require_regular(os.fstat(file.fileno()), str(path))
-        return file.read()
+        return _parts_of(file, ranges)
 
 
-def _read_below(path: Path, roots: Roots) -> bytes:
-    with open_file(str(path), roots) as descriptor, open(descriptor, "rb", closefd=False) as file:
-        return file.read()
+def _read_below(path: Path, roots: Roots, ranges: Ranges | None = None) -> list[bytes]:
+    with open_file(str(path), roots) as descriptor, open(descriptor, "rb", buffering=0, closefd=False) as file:
+        return _parts_of(file, ranges)
+
+
+def _parts_of(file: FileIO, ranges: Ranges | None) -> list[bytes]:
+    """Ranges of an open file; None reads all of it."""
+    if ranges is None:
+        return [file.readall()]
+    return [os.pread(file.fileno(), size, offset) for offset, size in ranges]

@@ -158,7 +158,7 @@ def test_acdtask_imports_nothing_that_the_image_lacks() -> None:
         pattern.removesuffix(".*").replace("/", ".") for pattern in slim.UNUSED_IN_LIBRARIES if "**" not in pattern
     ]
     absent = {*slim.BUILD_DEPENDENCIES, *(locked("dev") - locked("run"))}
-    modules = {name.replace("-", "_") for name in absent} - OPTIONAL | {"skimage"}
+    modules = {name.replace("-", "_") for name in absent} - OPTIONAL
     missing = {
         (source.name, name)
         for source in sorted((ROOT / "acdtask").rglob("*.py"))

@@ -21,6 +21,7 @@ import zarr
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.storage import backend
 from acdtask.storage.store import Store
+from acdtask.storage.traffic import traffic_so_far
 from tests.limited import with_file_size
 
 PUT = "import sys; from acdtask.storage.store import Store; Store.at(sys.argv[1]).put('big', bytes(int(sys.argv[2])))"
@@ -37,6 +38,22 @@ def test_only_the_first_create_succeeds(place: str) -> None:
     store = Store.at(place)
     assert [store.create("k", b"1"), store.create("k", b"2")] == [True, False]
     assert store.get("k") == b"1"
+
+
+@pytest.mark.parametrize("key", ["a/b.bin", "a/b c.bin"])
+def test_ranges_are_those_of_the_object(place: str, key: str) -> None:
+    """A range may end or begin beyond the object: then it has what the object has of it."""
+    store = Store.at(place)
+    assert store.find_ranges(key, [(0, 1)]) is None
+    data = bytes(range(200))
+    store.put(key, data)
+    for ranges in ([(0, 200)], [(10, 5), (0, 3), (199, 1)], [(190, 50)], [(500, 10), (3, 4)], []):
+        started = traffic_so_far()
+        parts = store.find_ranges(key, ranges)
+        assert parts is not None
+        assert [bytes(part) for part in parts] == [data[start : start + size] for start, size in ranges]
+        if key == "a/b.bin" and ranges and ranges[0][0] < 200:
+            assert (traffic_so_far() - started).object_bytes_read == sum(map(len, parts))
 
 
 def test_missing_objects_are_reported_as_missing(place: str) -> None:

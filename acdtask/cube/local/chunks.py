@@ -1,5 +1,8 @@
 """Reads windows from consolidated containers, decoding the chunks that StackWriter writes without zarr.
 
+A chunk is an object with up to 64 images of 256 x 256 px. Its images are separate blocks, or, in containers of acd
+0.1, compressed together (docs/decisions/0045).
+
 zarr's overhead for a chunk is about as long as its decoding (`python -m benchmarks.cube_speed`).
 """
 
@@ -8,20 +11,20 @@ from __future__ import annotations
 import base64
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import product
-from typing import Literal, TypeAlias, cast
+from typing import Literal, Self, TypeAlias, cast
 
-import google_crc32c
 import numpy as np
 from numcodecs import blosc  # type: ignore[import-untyped]  # it has no types
 from numpy.typing import NDArray
-from pydantic import AliasPath, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasPath, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from acdtask.cube.local.blocks import checked_body, read_blocks, stored_blocks
 from acdtask.raster.data_format import DType, Pixels
 from acdtask.raster.grid import Window
 from acdtask.storage.store import Store
@@ -47,7 +50,6 @@ Chunk: TypeAlias = tuple[int, int, int]
 WRITTEN_CHUNKS = "acd_written_chunks"
 """The attribute of an array that lists its chunks: a bit for each, 1 if it was written; in base64."""
 
-CHECKSUM_BYTES = 4
 BLOSC_HEADER_BYTES = 16
 """Bytes 4 to 7 hold the decoded size, bytes 12 to 15 the encoded size."""
 
@@ -75,8 +77,21 @@ class _Checksum(BaseModel):
     name: Literal["crc32c"]
 
 
+Codecs: TypeAlias = tuple[_Bytes, _Blosc, _Checksum]
+
+
+class _Blocks(BaseModel):
+    """The codec of a chunk with separate blocks, and an index at its start."""
+
+    name: Literal["sharding_indexed"]
+    block: Shape = Field(validation_alias=AliasPath("configuration", "chunk_shape"))
+    codecs: Codecs = Field(validation_alias=AliasPath("configuration", "codecs"))
+    index_codecs: tuple[_Bytes, _Checksum] = Field(validation_alias=AliasPath("configuration", "index_codecs"))
+    index_location: Literal["start"] = Field(validation_alias=AliasPath("configuration", "index_location"))
+
+
 class StackLayout(_Metadata):
-    """The zarr.json of an array with chunks in little endian, compressed with Blosc, with a CRC-32C.
+    """The zarr.json of an array in little endian, compressed with Blosc, with a CRC-32C for each block or chunk.
 
     Attributes:
         chunks: shape (time, y, x) of a chunk.
@@ -91,10 +106,26 @@ class StackLayout(_Metadata):
     chunk_keys: Literal["default"] = Field(validation_alias=AliasPath("chunk_key_encoding", "name"))
     separator: Literal["/"] = Field(validation_alias=AliasPath("chunk_key_encoding", "configuration", "separator"))
     fill_value: float | Literal["NaN"]
-    codecs: tuple[_Bytes, _Blosc, _Checksum]
+    codecs: Codecs | tuple[_Blocks]
     storage_transformers: tuple[()] = ()
     attributes: object = None
     dimension_names: object = None
+
+    @model_validator(mode="after")
+    def _block_per_image(self) -> Self:
+        if isinstance(self.codecs[0], _Blocks) and self.codecs[0].block != (1, *self.chunks[1:]):
+            raise ValueError("a block is not an image of a chunk")
+        return self
+
+    @property
+    def has_blocks(self) -> bool:
+        """Whether each image of a chunk is a separate block."""
+        return len(self.codecs) == 1
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of the pixels of an image in a chunk."""
+        return self.chunks[1] * self.chunks[2] * np.dtype(self.data_type).itemsize
 
     @cached_property
     def written(self) -> NDArray[np.bool_] | None:
@@ -203,10 +234,11 @@ class Request:
 def read_stack(
     store: Store, key: str, layout: StackLayout, requests: Sequence[Request], pool: Executor | None = None
 ) -> list[Pixels]:
-    """Read windows of images of the array with this key. Each chunk is fetched and decoded once.
+    """Read windows of images of the array with this key. Each block (or chunk without blocks) is read and decoded once.
 
-    Requests are within the array's shape, and their targets in one stack of its data type. If consecutive targets make
-    up a chunk, it is decoded into them directly. The threads of `pool` fetch and decode, or else the calling thread.
+    Requests are within the array's shape, and their targets in one stack of its data type. A block is decoded into its
+    target directly if it is all of it, and a chunk without blocks if consecutive targets make it up. The threads of
+    `pool` fetch and decode, or else the calling thread.
 
     Returns:
         Arrays of the windows' shapes: the targets, if given, or possibly views of larger arrays.
@@ -223,21 +255,24 @@ def read_stack(
         for chunk in _chunks_of(layout, request.time, request.window):
             parts.setdefault(chunk, []).append(number)
 
-    def read(chunk: Chunk) -> tuple[Pixels, bool]:
-        run = _run(layout, chunk, [requests[number] for number in parts[chunk]])
-        is_listed = written is not None and bool(written[chunk])
-        data = store.find_buffer("/".join(map(str, (*([key] if key else []), "c", *chunk))))
+    def read(chunk: Chunk) -> _Images:
+        path = "/".join(map(str, (*([key] if key else []), "c", *chunk)))
+        members = [requests[number] for number in parts[chunk]]
+        decoded = (_read_blocks if layout.has_blocks else _read_chunk)(store, path, layout, chunk, members)
+        if decoded is not None:
+            return decoded
         # Chunks that are all nodata are not listed and not stored, so only a listed one can be missing.
-        if is_listed and data is None:
+        if written is not None and bool(written[chunk]):
             raise ValueError(f"chunk {chunk} is missing")
-        return _decoded(data, layout, run), run is not None
+        return _Images(_nodata(layout))
 
     read_chunks = pool.map(read, parts) if pool and len(parts) > 1 else map(read, parts)
-    for (chunk, numbers), (pixels, is_in_place) in zip(parts.items(), read_chunks, strict=True):
-        for number in () if is_in_place else numbers:
+    for (chunk, numbers), decoded in zip(parts.items(), read_chunks, strict=True):
+        for number in numbers:
             request = requests[number]
-            part = pixels[request.time - chunk[0] * layout.chunks[0]]
-            images[number] = _with_part(images[number], request.window, chunk, part, layout)
+            time = request.time - chunk[0] * layout.chunks[0]
+            if time not in decoded.in_place:
+                images[number] = _with_part(images[number], request.window, chunk, decoded.images[time], layout)
     return cast(list[Pixels], images)
 
 
@@ -261,19 +296,59 @@ def damaged_chunk(store: Store, key: str, layout: StackLayout) -> tuple[str, int
             return f"chunk {name} is missing", size
         size += len(data)
         try:
-            _body(data)
+            blocks = stored_blocks(data, layout.chunks[0], layout.image_bytes) if layout.has_blocks else [data]
+            for block in blocks:
+                if block is not None:
+                    checked_body(block)
         except ValueError as error:
             return f"{error}: {name}", size
     return "", size
 
 
-def _body(data: memoryview) -> NDArray[np.uint8]:
-    """A stored chunk without its checksum. ValueError if the checksum is wrong."""
-    stored = np.frombuffer(data, np.uint8)
-    body = stored[:-CHECKSUM_BYTES]
-    if google_crc32c.value(body) != int.from_bytes(stored[-CHECKSUM_BYTES:].tobytes(), "little"):
-        raise ValueError("the checksum of a chunk is wrong")
-    return body
+@dataclass(frozen=True)
+class _Images:
+    """Decoded images of a chunk, by their position in it, and which of them were decoded into their targets."""
+
+    images: Pixels | Mapping[int, Pixels]
+    in_place: Collection[int] = ()
+
+
+def _read_blocks(store: Store, path: str, layout: StackLayout, chunk: Chunk, requests: list[Request]) -> _Images | None:
+    """Read the requested images of a chunk with blocks; None if it does not exist."""
+    count, *shape = layout.chunks
+    by_time: dict[int, list[Request]] = {}
+    for request in requests:
+        by_time.setdefault(request.time - chunk[0] * count, []).append(request)
+    blocks = read_blocks(store, path, count, by_time, layout.image_bytes)
+    if blocks is None:
+        return None
+    images: dict[int, Pixels] = {}
+    in_place: set[int] = set()
+    whole = Window(row=chunk[1] * shape[0], column=chunk[2] * shape[1], height=shape[0], width=shape[1])
+    for time, members in by_time.items():
+        target = members[0].target
+        fits = target is not None and len(members) == 1 and members[0].window == whole
+        out = target.image if target is not None and fits and target.stack.shape[1:] == tuple(shape) else None
+        block = blocks[time]
+        if block is not None:
+            images[time] = _decoded(block, layout, (shape[0], shape[1]), out)
+        else:
+            images[time] = _nodata(layout)[time]
+            if out is not None:
+                out[...] = layout.fill_value
+        if out is not None:
+            in_place.add(time)
+    return _Images(images, in_place)
+
+
+def _read_chunk(store: Store, path: str, layout: StackLayout, chunk: Chunk, requests: list[Request]) -> _Images | None:
+    """Read all images of a chunk that are compressed together; None if it does not exist."""
+    run = _run(layout, chunk, requests)
+    data = store.find_buffer(path)
+    if data is not None:
+        pixels = _decoded(data, layout, layout.chunks, run)
+        return _Images(pixels, () if run is None else range(layout.chunks[0]))
+    return None
 
 
 def _run(layout: StackLayout, chunk: Chunk, requests: list[Request]) -> Pixels | None:
@@ -321,21 +396,21 @@ def _with_part(result: Pixels | None, window: Window, chunk: Chunk, image: Pixel
     return result
 
 
-def _decoded(data: memoryview | None, layout: StackLayout, out: Pixels | None) -> Pixels:
-    """Decode a chunk to an array of the chunks' shape. A chunk that does not exist is nodata."""
+def _nodata(layout: StackLayout) -> Pixels:
+    """A chunk that is all nodata: a read-only view of one number, which takes no memory."""
+    return np.broadcast_to(np.array(layout.fill_value, np.dtype(layout.data_type)), layout.chunks)
+
+
+def _decoded(data: memoryview, layout: StackLayout, shape: tuple[int, ...], out: Pixels | None) -> Pixels:
+    """Decode a stored block or chunk to an array of this shape."""
     dtype = np.dtype(layout.data_type).newbyteorder("<")
-    if data is None:
-        if out is None:  # a read-only view of one number, which takes no memory
-            return np.broadcast_to(np.array(layout.fill_value, dtype), layout.chunks)
-        out[...] = layout.fill_value
-        return out
-    body = _body(data)
+    body = checked_body(data)
     # Blosc trusts the sizes in the header, so with wrong ones it would read or write beyond the buffers.
-    size = int(np.prod(layout.chunks)) * dtype.itemsize
+    size = int(np.prod(shape)) * dtype.itemsize
     header = body[4:BLOSC_HEADER_BYTES]
     sizes = (0, 0) if len(body) < BLOSC_HEADER_BYTES else tuple(header.view("<u4")[[0, 2]].tolist())
     if sizes != (size, len(body)):
         raise ValueError("the size of a chunk is wrong")
-    pixels = np.empty(layout.chunks, dtype) if out is None else out
+    pixels = np.empty(shape, dtype) if out is None else out
     blosc.decompress(body, pixels)
     return pixels

@@ -133,15 +133,15 @@ class LabelTiles(Round[MonitorWork, Conclusions, Labelled]):
         content, concluded = context.content, handout.of(context.content)
         variable = compared_variable(context)
         tags = {label: tags_of_image(image, variable, context.plan)["z"] for label, image in content.image.items()}
+        wholes = {label: of_image.wholes for label, of_image in concluded.items()}
         parts: dict[str, LabelledTile] = {}
         for done, tile in enumerate(work.tiles, start=1):
             scorer = scorer_of(tile, context, left_out=handout.left_out)
-            for image in tile.images:
+            for image, change in scorer.changes(wholes):
                 label = image.label
                 of_image = concluded[label]
                 subfolders = Subfolders(z=of_image.subfolder)
                 place = monitor_tile(tile.tile, content.image[label], variable, context.settings.name, subfolders)
-                change = scorer.change(image, of_image.wholes)
                 parts[tile.part(label)] = LabelledTile(
                     files=_written(change, place.z.uri, tile, label, of_image.subfolder, tags[label], context),
                     fragments=Packed.of(change.fragments.table, EncodedFragments),

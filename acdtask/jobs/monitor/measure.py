@@ -70,13 +70,17 @@ class MeasureImages(Round[MonitorWork, Nothing, Measured]):
     optional = True
 
     def run(self, work: MonitorWork, handout: Nothing, context: MonitorContext) -> Measured:
-        """Sum the counts of the shard's tiles, per image."""
+        """Sum the counts of the shard's tiles, per image.
+
+        Each tile is read even if nothing is measured, so that an unreadable one is left out before its neighbours need
+        it.
+        """
         steps = context.content.method.rules.steps
         parts: dict[str, list[Counts]] = defaultdict(list)
         for done, tile in enumerate(work.tiles, start=1):
             scorer = scorer_of(tile, context, around=False)
-            for image in tile.images:
-                parts[image.label].append(scorer.measure(image))
+            for image, counts in scorer.counts():
+                parts[image.label].append(counts)
             context.progress(done)
         areas = [_area_of(tile.tile, halo_of(steps)) for tile in work.tiles]
         return Measured(counts={label: _total(steps, of_image) for label, of_image in parts.items()}, areas=areas)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,9 @@ from acdtask.raster.masks import inside_mask
 
 __all__ = ["Scorer", "scorer_of"]
 
+IMAGES_AT_ONCE = 8
+"""Number of images of a tile in memory at once, whatever the number to judge (see `costs.MONITOR`)."""
+
 NOTHING_MEASURED: Counts = np.zeros(0, np.int64)
 """Counts of a method that does not measure the whole image."""
 
@@ -39,7 +42,7 @@ def scorer_of(
 
 
 class Scorer:
-    """Reads a tile and its baseline, and judges images one by one.
+    """Reads a tile and its baseline, and judges images, which are read several at a time.
 
     Args:
         work: the tile.
@@ -89,53 +92,69 @@ class Scorer:
         """The baseline of the tile, with the halo if that is read."""
         return self._baseline
 
-    def measure(self, image: Slice) -> Counts:
-        """Count in the tile for the method's first measuring step, if any.
-
-        The tile is read in any case, so that an unreadable one is left out before its neighbours need it.
-        """
-        scene, _ = scene_of(
-            self._read(image),
-            self._baseline,
-            self._detection,
-            nodata=self._nodata,
-            inside=self._inside,
-            origin=(self._work.tile.origin[0] - self._halo, self._work.tile.origin[1] - self._halo),
-        )
+    def counts(self) -> Iterator[tuple[Slice, Counts]]:
+        """Count in each image of the tile for the method's first measuring step, if any."""
         steps = self._detection.steps
-        return measure(scene, steps, ()) if measuring(steps) else NOTHING_MEASURED
+        for image, pixels in self._images():
+            scene, _ = scene_of(
+                pixels,
+                self._baseline,
+                self._detection,
+                nodata=self._nodata,
+                inside=self._inside,
+                origin=(self._work.tile.origin[0] - self._halo, self._work.tile.origin[1] - self._halo),
+            )
+            yield image, measure(scene, steps, ()) if measuring(steps) else NOTHING_MEASURED
 
-    def change(self, image: Slice, wholes: Sequence[Whole]) -> TileChange:
-        """Compute scores and fragments. Pixels outside the AOI get no z, so patches do not depend on the tiling."""
-        return detect_change(
-            self._read(image),
-            self._baseline,
-            self._detection,
-            nodata=self._nodata,
-            origin=self._work.tile.origin,
-            inside=self._inside,
-            wholes=wholes,
-        )
+    def changes(self, wholes: Mapping[str, Sequence[Whole]]) -> Iterator[tuple[Slice, TileChange]]:
+        """Compute the scores and fragments of each image of the tile.
+
+        Pixels outside the AOI get no z, so patches do not depend on the tiling. `wholes` are the conclusions about each
+        image, by its label.
+        """
+        for image, pixels in self._images():
+            change = detect_change(
+                pixels,
+                self._baseline,
+                self._detection,
+                nodata=self._nodata,
+                origin=self._work.tile.origin,
+                inside=self._inside,
+                wholes=wholes[image.label],
+            )
+            yield image, change
 
     def tally(self, change: TileChange) -> PixelTally:
         """Tally the scores of the tile."""
         baseline = self._baseline.without_margin(self._halo)
         return tally_of(change, baseline.count, baseline.std, self._detection)
 
-    def _read(self, image: Slice) -> NDArray[Any]:
-        """The image in the numbers that the baseline has: stored ones, or those of the transform."""
-        pixels = self._read_stored(image)
+    def _images(self) -> Iterator[tuple[Slice, NDArray[Any]]]:
+        """The images of the tile, with their pixels as the baseline has them: as stored, or transformed.
+
+        Several are read at once, so that a container is opened once for them.
+        """
+        images = self._work.images
+        for first in range(0, len(images), IMAGES_AT_ONCE):
+            part = images[first : first + IMAGES_AT_ONCE]
+            for image, pixels in zip(part, self._read(part), strict=True):
+                yield image, self._compared(pixels)
+
+    def _compared(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """An image in the numbers that the baseline has."""
         if self._transform is None:
             return pixels
         return self._transform.apply(self._without_zeros(pixels, self._variable.dformat.nodata)[0])
 
-    def _read_stored(self, image: Slice) -> NDArray[Any]:
+    def _read(self, images: list[Slice]) -> NDArray[Any]:
+        """Stored pixels of images, shape (images, height, width)."""
         if len(self._windows) == 1 and self._grid.shape == (self._windows[0].height, self._windows[0].width):
-            return np.asarray(self._cube.read(self._grid, [image], self._variable, self._resampling)[0])
-        pixels = np.full(self._grid.shape, self._variable.dformat.nodata, self._variable.dformat.dtype)
+            return np.asarray(self._cube.read(self._grid, images, self._variable, self._resampling))
+        dformat = self._variable.dformat
+        pixels = np.full((len(images), *self._grid.shape), dformat.nodata, dformat.dtype)
         for window in self._windows:
             grid = self._grid.window(window)
-            pixels[window.slices] = self._cube.read(grid, [image], self._variable, self._resampling)[0]
+            pixels[:, *window.slices] = self._cube.read(grid, images, self._variable, self._resampling)
         return pixels
 
     def _read_view(self, datasets: Sequence[Dataset]) -> NDArray[np.float32]:

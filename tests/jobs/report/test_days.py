@@ -30,6 +30,7 @@ from acdtask.jobs.simulate.settings import SceneSettings
 from acdtask.jobs.styles import patch_style
 from acdtask.raster.grid import Layout, RegularGrid
 from acdtask.storage.store import Store
+from acdtask.storage.traffic import traffic_so_far
 from tests.jobs.chain import LAYOUT, reference_end, simulate
 
 SCENE = SceneSettings(size=64, reference_pairs=24, monitored_pairs=40, events=6, seed=5, pair_days=6)
@@ -130,7 +131,9 @@ def days(scene: Path, baseline: Path, tmp_path_factory: pytest.TempPathFactory) 
             before, copied = files(cube / "products"), files(copy)
             drawn.clear()
             monitor(scene, cube, day)
+            started = traffic_so_far()
             plan = report(scene, cube, out=str(copy))
+            read = traffic_so_far() - started
             after, now = files(cube / "products"), files(copy)
             written = {name: body for name, body in after.items() if before.get(name) != body}
             seen.append(
@@ -139,6 +142,7 @@ def days(scene: Path, baseline: Path, tmp_path_factory: pytest.TempPathFactory) 
                     "written": written,
                     "copied": {name: body for name, body in now.items() if copied.get(name) != body},
                     "plan": plan,
+                    "read": read.object_bytes_read + read.pixel_bytes_read,
                 }
             )
     return {"cube": cube, "copy": copy, "seen": seen, "plan": plan}
@@ -151,7 +155,7 @@ def test_pictures_of_a_date_are_drawn_once(days: dict[str, Any]) -> None:
     assert {day["plan"].shards for day in days["seen"]} == {1}
 
 
-def test_a_day_writes_its_own_files_however_many_there_were_before(days: dict[str, Any]) -> None:
+def test_a_day_reads_and_writes_its_own_files_however_many_there_were_before(days: dict[str, Any]) -> None:
     """Both days are the third of their months, so that the months are as long."""
     seen = days["seen"]
     months = [day["drawn"][0][-10:-3] for day in seen]
@@ -160,6 +164,8 @@ def test_a_day_writes_its_own_files_however_many_there_were_before(days: dict[st
     assert late - early > 20
     count = [len(seen[day]["written"]) for day in (early, late)]
     size = [sum(map(len, seen[day]["written"].values())) for day in (early, late)]
+    read = [seen[day]["read"] for day in (early, late)]
+    assert abs(read[1] - read[0]) <= 0.25 * read[0], read
     assert abs(count[1] - count[0]) <= 0.25 * count[0], count
     assert abs(size[1] - size[0]) <= 0.25 * size[0], size
 
