@@ -22,7 +22,18 @@ def need_index_for_pip(python: str | Path, folder: Path) -> None:
 
 def need_index_for_uv(folder: Path, environment: Mapping[str, str]) -> None:
     """Skip the test if uv reaches no index. uv does not read the settings of pip."""
-    command = [UV, "pip", "install", "-q", "--dry-run", "--no-deps", "--refresh", "--target", folder, "hatchling"]
+    command: list[str | Path] = [
+        UV,
+        "pip",
+        "install",
+        "-q",
+        "--dry-run",
+        "--no-deps",
+        "--refresh",
+        "--target",
+        folder,
+        "hatchling",
+    ]
     _skip_if_failing("uv", command, environment)
 
 
