@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.package_index import need_index_for_pip
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 PIP = ("--disable-pip-version-check", "--quiet")
 
@@ -40,10 +42,7 @@ def empty(tmp_path: Path) -> Path:
     """Python of an environment that contains only pip."""
     venv.create(tmp_path / "empty", with_pip=True)
     python = tmp_path / "empty" / "bin" / "python"
-    probe = [str(python), "-m", "pip", "download", *PIP, "--no-deps", "--dest", str(tmp_path / "probe"), "hatchling"]
-    answer = subprocess.run(probe, capture_output=True, text=True, check=False)
-    if answer.returncode:
-        pytest.skip(f"pip reaches no package index: {answer.stderr.strip().splitlines()[-1]}")
+    need_index_for_pip(python, tmp_path / "probe")
     return python
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import CHECKOUT
 from tests.docs.pages import blocks_of, text_of
+from tests.package_index import UV, UV_TRUSTS_THE_SYSTEM, need_index_for_pip, need_index_for_uv
 
 PAGE = "docs/how-to/install.md"
 ADDRESS = "git+https://git.example.com/ground/acd.git"
@@ -47,7 +48,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     home, tools = tmp_path / "home", tmp_path / "tools"
     home.mkdir()
     tools.mkdir()
-    (tools / "uv").symlink_to(Path(sys.executable).parent / "uv")
+    (tools / "uv").symlink_to(UV)
     (tools / "python3").symlink_to(Path(sys.executable).resolve())
     constraints = tmp_path / "constraints.txt"
     locked = (CHECKOUT / "requirements/run.txt").read_text().splitlines()
@@ -57,15 +58,13 @@ def environment(tmp_path: Path) -> dict[str, str]:
     limits = {"PIP_CONSTRAINT": str(constraints), "UV_CONSTRAINT": str(constraints), "UV_PYTHON_DOWNLOADS": "never"}
     caches = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     speed = {"PIP_CACHE_DIR": str(caches / "pip"), "UV_CACHE_DIR": str(caches / "uv"), "PIP_NO_COMPILE": "1"}
-    return {**kept, **limits, **speed, "HOME": str(home), "PATH": path}
+    return {**kept, **limits, **speed, **UV_TRUSTS_THE_SYSTEM, "HOME": str(home), "PATH": path}
 
 
 @pytest.mark.install
 def test_the_commands_of_the_page_install_acd(clone: Path, environment: dict[str, str], tmp_path: Path) -> None:
-    probe = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--dest", str(tmp_path / "probe"), "hatchling"]
-    answer = subprocess.run(probe, capture_output=True, text=True, check=False)
-    if answer.returncode:
-        pytest.skip(f"pip reaches no package index: {answer.stderr.strip().splitlines()[-1]}")
+    need_index_for_pip(sys.executable, tmp_path / "probe")
+    need_index_for_uv(tmp_path / "probe-uv", environment)
     blocks = [block for block in blocks_of(text_of(PAGE)) if block.kind == "sh"]
     assert [block.heading for block in blocks] == [
         "From a clone",

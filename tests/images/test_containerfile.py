@@ -17,6 +17,7 @@ import numcodecs  # type: ignore[import-untyped]  # untyped
 import pytest
 
 from images import sbom, slim
+from tests.package_index import UV, UV_TRUSTS_THE_SYSTEM, need_index_for_uv
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "images" / "Containerfile").read_text()
@@ -284,15 +285,15 @@ def test_an_image_for_several_platforms_has_one_name(builder: str, tmp_path: Pat
 @pytest.mark.install
 @pytest.mark.parametrize("platform", ["x86_64-manylinux_2_28", "aarch64-manylinux_2_28"])
 def test_the_lock_has_wheels_for_every_platform_of_the_image(platform: str, tmp_path: Path) -> None:
-    probe = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--dest", str(tmp_path / "probe"), "hatchling"]
-    answer = subprocess.run(probe, capture_output=True, text=True, check=False)
-    if answer.returncode:
-        pytest.skip(f"pip reaches no package index: {answer.stderr.strip().splitlines()[-1]}")
+    environment = os.environ | UV_TRUSTS_THE_SYSTEM
+    need_index_for_uv(tmp_path / "probe", environment)
     python = sbom.python_of_image()
-    command = [Path(sys.executable).with_name("uv"), "pip", "install", "--dry-run", "--require-hashes", "--no-deps"]
+    command = [UV, "pip", "install", "--dry-run", "--require-hashes", "--no-deps"]
     command += ["--only-binary", ":all:", "--python-platform", platform, "--python-version", python]
     command += ["--target", tmp_path / "target", "-r", ROOT / "requirements" / "run.txt"]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=600)
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, check=False, timeout=600, env=environment
+    )
     assert done.returncode == 0, done.stderr
     chosen = set(re.findall(r"^ \+ ([a-z0-9.-]+)==", done.stderr, re.MULTILINE))
     entries = sbom.entries_of_image((ROOT / "requirements" / "run.txt").read_text(), python)
