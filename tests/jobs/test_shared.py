@@ -228,6 +228,7 @@ def test_known_records_are_compared_with_what_the_site_brought(served: Path, tmp
     assert "delete the records on the Geocube" in raised.value.fix
     assert counts(served) == before
     kept = IngestSettings(source=str(source), on_known="keep")
+    assert not run(IngestJob(), kept, tmp_path / "site", pool).unusable
     assert run(IngestJob(), kept, tmp_path / "site", pool).plan.nothing_to_do
     into = IngestSettings(source=str(source), instance="again")
     run(IngestJob(), into, tmp_path / "site", pool)
