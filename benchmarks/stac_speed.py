@@ -66,10 +66,9 @@ def documents(pairs: list[tuple[Any, Any]]) -> list[dict[str, Any]]:
 
 def read_with_acd(texts: list[str]) -> None:
     """Check each item, and make its hrefs absolute."""
-    from acdtask.cube.stac.read import usable_item
+    from acdtask.cube.stac.read import usable_items
 
-    for text in texts:
-        usable_item(json.loads(text), ADDRESS)
+    usable_items((json.loads(text) for text in texts), ADDRESS)
 
 
 def read_with_pystac(texts: list[str]) -> None:

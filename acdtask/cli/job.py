@@ -67,7 +67,7 @@ Quarantine = Annotated[
         "--quarantine",
         metavar="N",
         parser=_shards,
-        help="Number of shards and inputs that may fail permanently and are left out.",
+        help="Number of shards that may fail permanently and are left out.",
     ),
 ]
 
@@ -148,7 +148,7 @@ def _plan(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
             settings, address = _settings_and_address(job, entry, given)
             site = open_site(address)
             if outputs is None:
-                plan = make_plan(job, settings, site, quarantine=quarantine)
+                plan = make_plan(job, settings, site)
                 record_plan(plan, settings, site)
         if outputs is not None:
             budget = Budget(here_seconds, here_memory)
@@ -199,9 +199,11 @@ def _run(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
 
                 left_out = run_shard(job, plan, round_name, shard, site, progress)
                 progress(total)
-        if left_out is not None:
+        if left_out is not None and not left_out.unusable:
             say(f"{job.name}: nothing to do, since an earlier round left out shard {left_out}")
             return
+        for failure in left_out.unusable.values() if left_out is not None else ():
+            say(f"{job.name}: not usable: {failure}")
         say(f"{job.name}: shard {shard} of round {round_name} is done")
 
     parameters = [
@@ -218,7 +220,7 @@ def _run(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
 def _gather(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
     from acdtask.engine.pod import require_writable, write_artifacts, write_figures
     from acdtask.engine.run_summary import record_gathered, recording_failure
-    from acdtask.engine.stages import gather_round, gathered_rounds, left_out_lines, load_plan
+    from acdtask.engine.stages import gather_round, gathered_rounds, load_plan, unusable_lines
 
     def call(plan_id: str, round_name: str, outputs: Path | None, quarantine: int, **given: Any) -> None:
         site = _site(entry, given)
@@ -235,9 +237,10 @@ def _gather(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
         say(f"{job.name}: round {round_name} is gathered")
         for note in job.notes(plan, site) if round_name == plan.rounds[-1] else ():
             say(f"{job.name}: {note}")
-        for failure in left_out:
-            say(f"{job.name}: left out: shard {failure}")
-        for line in left_out_lines(plan):
+        for shard in left_out:
+            if not shard.unusable:
+                say(f"{job.name}: left out: shard {shard}")
+        for line in unusable_lines(plan, left_out):
             say(f"{job.name}: {line}")
 
     parameters = [
@@ -293,6 +296,7 @@ def _outcome_as_json(job: Job[Any, Any], outcome: LocalOutcome, address: str) ->
         "plan": plan.plan_id,
         "nothing_to_do": plan.nothing_to_do,
         "seconds": round(outcome.seconds, 3),
+        "unusable": {name: str(failure) for name, failure in outcome.unusable.items()},
         **findings.model_dump(mode="json"),
         "lines": outcome.lines,
     }

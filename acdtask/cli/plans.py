@@ -33,11 +33,11 @@ def why_too_large(plan: Plan[Any, Any]) -> str:
 def show_plan(plan: Plan[Any, Any], unit: str) -> None:
     """Show the work of a plan, counted in a unit such as tiles, and its expected cost."""
     from acdtask.engine.processes import cores
-    from acdtask.engine.stages import left_out_lines
+    from acdtask.engine.stages import unusable_lines
 
     if plan.nothing_to_do:
         say(f"nothing to do: {plan.nothing_to_do}")
-        for line in left_out_lines(plan):
+        for line in unusable_lines(plan):
             say(line)
         return
 
@@ -53,7 +53,7 @@ def show_plan(plan: Plan[Any, Any], unit: str) -> None:
     notes = {name: "; ".join(note) if _is_texts(note) else note for name, note in notes_of(plan).items()}
     rows += [(name, note) for name, note in notes.items() if isinstance(note, (str, int, float)) and note != ""]
     table((plan.job, "plan"), rows)
-    for line in left_out_lines(plan):
+    for line in unusable_lines(plan):
         say(line)
     say(f"plan id: {plan.plan_id}")
     if reason := why_too_large(plan):

@@ -81,8 +81,9 @@ def _text(pending: Pending) -> str:
     draft = pending.draft
     if draft is None:
         return f"follows {pending.after}" + (f": {pending.note}" if pending.note else "")
+    unusable = "".join(f"; not usable: {failure}" for failure in draft.unusable.values())
     if draft.nothing_to_do:
-        return f"nothing to do: {draft.nothing_to_do}"
+        return f"nothing to do: {draft.nothing_to_do}{unusable}"
     estimate = draft.estimate
     parts = [f"{count} {name}" for name, count in ((pending.unit, estimate.tiles), ("dates", estimate.dates)) if count]
     parts += [f"{bytes_text(estimate.bytes_read)} to read"] if estimate.bytes_read else []
@@ -90,4 +91,4 @@ def _text(pending: Pending) -> str:
     notes = [
         f"{name}: {note}" for name, note in draft.notes.items() if isinstance(note, str | int | float) and note != 0
     ]
-    return ", ".join(parts) + "".join(f"; {note}" for note in notes)
+    return ", ".join(parts) + "".join(f"; {note}" for note in notes) + unusable

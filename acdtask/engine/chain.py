@@ -32,7 +32,7 @@ def advance(
     `next` names the job to continue with once the pods are done, or END.
 
     `settings_of` returns the settings of a job once the jobs before it are done. `budget` is for all jobs together;
-    `quarantine` is, per job, the number of inputs and shards that may fail permanently and be left out. `report` is
+    `quarantine` is, per job, the number of shards that may fail permanently and be left out. `report` is
     called when a job is done or handed over. Returns the outcome of each job that was planned.
     """
     write_texts({"next": END}, outputs)

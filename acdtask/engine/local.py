@@ -12,16 +12,16 @@ from acdtask.engine.processes import Progress, ProgressBar, WorkerPool
 from acdtask.engine.stages import (
     gather_round,
     is_complete,
-    left_out_lines,
     load_plan,
     make_plan,
     missing_shards,
     open_site,
     run_shard,
+    unusable_lines,
 )
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import AGAIN, Job, Plan, PlanHead, Settings
-from acdtask.jobs.quarantine import LeftOut
+from acdtask.jobs.quarantine import Failure, LeftOut, unusable_of
 from acdtask.jobs.registry import load_job
 
 __all__ = ["LocalOutcome", "run_locally", "run_planned"]
@@ -31,11 +31,12 @@ _events = log.events("engine")
 
 @dataclass(frozen=True)
 class LocalOutcome:
-    """Outcome of a local run: its plan, its duration in seconds, and sentences for its user."""
+    """Outcome of a local run: its plan, its seconds, sentences for its user, and unusable inputs by name."""
 
     plan: Plan[Any, Any]
     seconds: float
     lines: list[str] = field(default_factory=list)
+    unusable: dict[str, Failure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def run_locally(
     """
     begun = time.monotonic()
     site = open_site(address)
-    plan = make_plan(job, settings, site, quarantine=quarantine)
+    plan = make_plan(job, settings, site)
     with contextlib.ExitStack() as bars:
         bar = None
         if one_bar and not plan.nothing_to_do:
@@ -101,12 +102,12 @@ def run_planned(
     site = open_site(address)
     _events.info("job.planned", job=job.name, plan=plan.plan_id, shards=plan.shards, units=plan.units)
     if plan.nothing_to_do:
-        lines = [f"nothing to do: {plan.nothing_to_do}", *left_out_lines(plan)]
-        return LocalOutcome(plan, time.monotonic() - begun, lines)
+        lines = [f"nothing to do: {plan.nothing_to_do}", *unusable_lines(plan)]
+        return LocalOutcome(plan, time.monotonic() - begun, lines, plan.unusable)
     left_out: tuple[LeftOut, ...] = ()
     for round_name in plan.rounds:
         if not is_complete(plan, round_name, site):
-            _run_round(job, plan, round_name, address, pool, progress, quarantine - len(plan.left_out), bar)
+            _run_round(job, plan, round_name, address, pool, progress, quarantine, bar)
         left_out = gather_round(job, plan, round_name, site, quarantine=quarantine)
         if bar is not None:
             bar.complete(plan.units * (plan.rounds.index(round_name) + 1))
@@ -114,9 +115,10 @@ def run_planned(
     seconds = time.monotonic() - begun
     _events.info("job.done", job=job.name, plan=plan.plan_id, seconds=round(seconds, 1))
     again = plan.notes.get(AGAIN, "") if not plan.units else ""
-    lines = [f"done: {again or f'{plan.units} {job.unit}'} in {seconds:.1f} s", *job.notes(plan, site)]
-    lines += [f"left out: shard {shard}" for shard in left_out] + left_out_lines(plan)
-    return LocalOutcome(plan, seconds, lines)
+    unusable = unusable_of(left_out)
+    lines = [f"done: {again or f'{plan.units - len(unusable)} {job.unit}'} in {seconds:.1f} s", *job.notes(plan, site)]
+    lines += [f"left out: shard {shard}" for shard in left_out if not shard.unusable] + unusable_lines(plan, left_out)
+    return LocalOutcome(plan, seconds, lines, plan.unusable | unusable)
 
 
 def _run_round(

@@ -54,7 +54,7 @@ def check_plan(job: Job[Any, Any], settings: Settings, site: Site) -> str:
         if error.code not in NOT_YET:
             raise
         return f"not ready yet: {error.detail}"
-    unusable = f", {len(draft.left_out)} unusable" if draft.left_out else ""
+    unusable = f", {len(draft.unusable)} unusable" if draft.unusable else ""
     if draft.nothing_to_do:
         return f"nothing to do, {draft.nothing_to_do}{unusable}"
     return f"{draft.estimate.tiles} {job.unit} to {job.name}{unusable}"

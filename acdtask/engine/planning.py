@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from acdtask import __version__, log
@@ -16,27 +16,27 @@ from acdtask.engine.rounds import find_gathering, folder_of, repair_hint
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import WARNING, Job, Plan, PlanHead, Settings, Shard, Site, content_id_of
 from acdtask.jobs.fence import newest_token, take_token
-from acdtask.jobs.quarantine import Failure
+from acdtask.jobs.quarantine import LeftOut, unusable_of
 from acdtask.storage.seal import is_sealed, parse_sealed, seal
 
 __all__ = [
     "NAMED_AT_MOST",
     "AnyJob",
     "AnyPlan",
-    "left_out_lines",
     "load_plan",
     "load_plan_head",
     "load_shard",
     "make_plan",
     "open_site",
     "stale_error",
+    "unusable_lines",
 ]
 
 AnyJob = Job[Any, Any]
 AnyPlan = Plan[Any, Any]
 PlanT = TypeVar("PlanT", bound=PlanHead)
 NAMED_AT_MOST = 10
-PLAN_FORMAT = 3
+PLAN_FORMAT = 4
 """Version of the stored form of plans, shards, tables and handouts. Raising it restarts interrupted plans; results do
 not depend on it."""
 PLAN_ATTEMPTS = 20
@@ -54,27 +54,24 @@ def make_plan(
     settings: Settings,
     site: Site,
     accept: Callable[[AnyPlan], None] = lambda _plan: None,
-    *,
-    quarantine: int = 0,
 ) -> AnyPlan:
     """Plan a job and store the plan, unless there is nothing to do or the same plan is already stored.
 
     A plan of a job that publishes under an AOI takes the next token of that AOI and job. If another plan takes it
     first, this plan may have read outdated state, and is made again.
 
-    If `accept` raises, nothing is stored. At most `quarantine` inputs may fail permanently while planning; otherwise
-    the error of the first is raised, naming all of them. STORE_CONTENDED.
+    If `accept` raises, nothing is stored. STORE_CONTENDED.
     """
     area = job.fenced_area(settings)
     scope = f"{area}/{job.name}"
     for _ in range(PLAN_ATTEMPTS):
         token = newest_token(site.runs, scope) + 1 if area else 0
-        plan, shards = _draft_plan(job, settings, site, quarantine)
+        plan, shards = _draft_plan(job, settings, site)
         if plan.nothing_to_do:
             return plan
         if job.plans_only_what_is_missing and find_gathering(plan, plan.rounds[-1], site) is not None:
             # Gathered but pending: another run has just published it, or its results were deleted.
-            plan, shards = _draft_plan(job, settings, site, quarantine)
+            plan, shards = _draft_plan(job, settings, site)
             if plan.nothing_to_do:
                 return plan
             reopen(job, plan, site)
@@ -90,11 +87,9 @@ def make_plan(
     raise AcdError(ErrorCode.STORE_CONTENDED, f"{scope}: other plans overtook this one {PLAN_ATTEMPTS} times")
 
 
-def _draft_plan(job: AnyJob, settings: Settings, site: Site, quarantine: int) -> tuple[AnyPlan, list[dict[str, Any]]]:
+def _draft_plan(job: AnyJob, settings: Settings, site: Site) -> tuple[AnyPlan, list[dict[str, Any]]]:
     """Make the plan, and its shards as JSON values."""
     draft = job.plan(settings, site)
-    if len(draft.left_out) > quarantine:
-        raise _too_many_left_out(draft.left_out, quarantine)
     content_id = content_id_of(job.name, job.algorithm, draft.content.identity(settings))
     shards = [shard.model_dump(mode="json") for shard in draft.shards]
     digest = hashlib.sha256(json.dumps([PLAN_FORMAT, content_id, shards], sort_keys=True).encode())
@@ -111,27 +106,12 @@ def _draft_plan(job: AnyJob, settings: Settings, site: Site, quarantine: int) ->
         estimate=draft.estimate,
         notes=draft.notes,
         nothing_to_do=draft.nothing_to_do,
-        left_out=dict(draft.left_out),
+        unusable=dict(draft.unusable),
         algorithm=job.algorithm,
         format=PLAN_FORMAT,
         series=draft.series,
     )
     return plan, shards
-
-
-def _too_many_left_out(left_out: Mapping[str, Failure], quarantine: int) -> AcdError:
-    """The error of the first input that a plan cannot use, naming all of them, up to NAMED_AT_MOST."""
-    first, *others = left_out.values()
-    code = next(code for code in ErrorCode if code.value.number == first.number)
-    count = len(left_out)
-    fix = f"{first.fix} Or leave {'it' if count == 1 else 'all of them'} out with --quarantine {count}."
-    if not others:
-        return AcdError(code, first.message, fix)
-    same = all(failure.number == first.number for failure in others)
-    named = [failure.message if same else str(failure) for failure in (first, *others)]
-    more = f"; and {count - NAMED_AT_MOST} more" if count > NAMED_AT_MOST else ""
-    allowed = f", and only {quarantine} may be left out" if quarantine else ""
-    return AcdError(code, f"{count} inputs cannot be used{allowed}: {'; '.join(named[:NAMED_AT_MOST])}{more}", fix)
 
 
 def _store_plan(plan: AnyPlan, shards: list[dict[str, Any]], site: Site) -> None:
@@ -148,14 +128,15 @@ def _store_plan(plan: AnyPlan, shards: list[dict[str, Any]], site: Site) -> None
     folder.put("plan.json", stored)
 
 
-def left_out_lines(plan: PlanHead) -> list[str]:
-    """Sentences about the inputs that a plan left out: their number, and up to NAMED_AT_MOST by name."""
-    if not plan.left_out:
+def unusable_lines(plan: PlanHead, shards: Iterable[LeftOut] = ()) -> list[str]:
+    """Sentences about the inputs that a plan and its shards could not use: their number, and the first by name."""
+    failures = plan.unusable | unusable_of(shards)
+    if not failures:
         return []
-    lines = [f"left out: {failure}" for failure in plan.left_out.values()]
+    lines = [f"not usable: {failure}" for failure in failures.values()]
     more = len(lines) - NAMED_AT_MOST
-    count = f"{len(lines)} input{'' if len(lines) == 1 else 's'} left out; the next run tries again"
-    return [count, *lines[:NAMED_AT_MOST], *([f"left out: and {more} more"] if more > 0 else [])]
+    count = f"{len(lines)} input{'' if len(lines) == 1 else 's'} cannot be used; the next run tries again"
+    return [count, *lines[:NAMED_AT_MOST], *([f"not usable: and {more} more"] if more > 0 else [])]
 
 
 def load_plan(job: AnyJob, plan_id: str, site: Site) -> AnyPlan:

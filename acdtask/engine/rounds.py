@@ -19,7 +19,7 @@ from acdtask import log
 from acdtask.engine.run_summary import Meter, WorkDone
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import PlanHead, Site
-from acdtask.jobs.quarantine import Failure, LeftOut, PartlyFailedError
+from acdtask.jobs.quarantine import Failure, LeftOut, UnusableInputsError
 from acdtask.storage.seal import parse_sealed, seal
 from acdtask.storage.store import Store
 
@@ -51,7 +51,7 @@ class Gathering(BaseModel, frozen=True):
 
     Attributes:
         joined: digest of the table of each joined shard.
-        left_out: shards that failed in this or an earlier round, completely or in part.
+        left_out: shards that failed, or could not use some inputs, in this or an earlier round.
         handouts: digest of each handout.
         memo: digest of the memo, or empty.
         run: id of the run whose gather made this first.
@@ -98,10 +98,10 @@ class Marker(BaseModel, frozen=True, extra="allow"):
 
 
 class ShardError(Failure):
-    """Permanent failure of a shard. `table` is the digest of the table of its good units, if there are any."""
+    """Permanent failure of a shard, or its unusable inputs; `table` is then the digest of the table of the others."""
 
     shard: int
-    parts: dict[str, Failure] = Field(default_factory=dict)
+    unusable: dict[str, Failure] = Field(default_factory=dict)
     table: str = ""
 
 
@@ -166,14 +166,14 @@ class RoundState:
             self._folder.put(self._key(index, "json"), body)
 
     def store_error(self, index: int, error: Exception, encoded: Callable[[BaseModel], bytes]) -> None:
-        """Store the permanent failure of a shard's latest attempt, with the result of its good units, if any."""
-        parts, digest = {}, ""
-        if isinstance(error, PartlyFailedError):
-            parts, table = error.parts, encoded(error.result)
+        """Store the permanent failure of a shard's latest attempt, or its unusable inputs and the others' result."""
+        unusable, digest = {}, ""
+        if isinstance(error, UnusableInputsError):
+            unusable, table = error.unusable, encoded(error.result)
             digest = hashlib.sha256(table).hexdigest()
             # Under a name of its own: `<stem>.table` is the complete one, which a later attempt may still write.
             self._folder.create(self._part(index, digest), table)
-        failure = ShardError(**Failure.of(error).model_dump(), shard=index, parts=parts, table=digest)
+        failure = ShardError(**Failure.of(error).model_dump(), shard=index, unusable=unusable, table=digest)
         self._folder.put(self._key(index, "error.json"), seal(failure.model_dump_json(indent=1).encode()))
 
     def markers(self, missing: list[int]) -> dict[int, dict[str, Any]]:
@@ -182,7 +182,7 @@ class RoundState:
         return {index: marker.model_dump() for index, marker in done.items() if marker is not None}
 
     def digests(self, markers: dict[int, dict[str, Any]], errors: dict[int, ShardError]) -> dict[int, str]:
-        """Digests of all tables: of completed shards, and of the good units of failed ones."""
+        """Digests of all tables: of completed shards, and of those with unusable inputs."""
         digests = {index: str(marker["sha256"]) for index, marker in markers.items()}
         digests |= {index: error.table for index, error in errors.items() if error.table}
         return dict(sorted(digests.items()))

@@ -20,7 +20,7 @@ from acdtask import log
 from acdtask.cube.aoi import load_aoi
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Findings, Job, Plan, PlanHead, Series, Settings, Site
-from acdtask.jobs.quarantine import LeftOut
+from acdtask.jobs.quarantine import LeftOut, unusable_of
 from acdtask.storage.seal import is_sealed, parse_sealed, seal
 from acdtask.storage.store import Store
 from acdtask.storage.traffic import traffic_so_far
@@ -97,7 +97,8 @@ class JobRecord(BaseModel, frozen=True):
         aoi: name of the AOI; empty if the job has none.
         gathered: whether the last round has been gathered.
         gathered_before: whether another run had gathered it already; its findings are then no news.
-        left_out: shards and inputs left out, each with its error.
+        left_out: shards left out, each with its error.
+        unusable: inputs that could not be used, each with its error.
         work, findings: of the whole plan; empty until it is gathered.
         series: series of the images, for jobs that have series.
     """
@@ -114,6 +115,7 @@ class JobRecord(BaseModel, frozen=True):
     gathered: bool = False
     gathered_before: bool = False
     left_out: list[str] = []
+    unusable: list[str] = []
     work: WorkDone = WorkDone()
     findings: Findings = Findings()
     series: Series | None = None
@@ -191,7 +193,8 @@ def record_gathered(
         update={
             "gathered": True,
             "gathered_before": last.run != run,
-            "left_out": [*map(str, last.left_out), *map(str, plan.left_out.values())],
+            "left_out": [str(shard) for shard in last.left_out if not shard.unusable],
+            "unusable": [str(failure) for failure in (plan.unusable | unusable_of(last.left_out)).values()],
             "work": work,
             "findings": job.findings(plan, site),
         }
@@ -268,7 +271,7 @@ def _planned(run: str, plan: PlanHead, aoi: str) -> JobRecord:
         shards=0 if plan.nothing_to_do else plan.shards,
         units=0 if plan.nothing_to_do else plan.units,
         nothing_to_do=plan.nothing_to_do,
-        left_out=[str(failure) for failure in plan.left_out.values()],
+        unusable=[str(failure) for failure in plan.unusable.values()],
         series=plan.series,
     )
 

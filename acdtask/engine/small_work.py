@@ -13,7 +13,7 @@ from acdtask.engine.local import run_planned
 from acdtask.engine.pod import PodBar, write_artifacts, write_figures, write_plan, write_texts
 from acdtask.engine.processes import WorkerPool
 from acdtask.engine.run_summary import JobRecord, record_gathered, record_of_this_run, record_plan, recording_failure
-from acdtask.engine.stages import gathered_rounds, left_out_lines, load_plan, make_plan
+from acdtask.engine.stages import gathered_rounds, load_plan, make_plan, unusable_lines
 from acdtask.engine.workflow_limits import require_fits_workflow
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Estimate, Job, Plan, Settings, Site
@@ -103,17 +103,17 @@ def do_or_hand_over(
     An earlier attempt of the same pod (same ACD_RUN_ID) is continued: its plan is reused, shards with markers are
     skipped, and outputs of results that it published are written again.
 
-    `outputs` is the folder for the files that the workflow reads. `quarantine` is the number of inputs and shards that
-    may fail permanently and be left out. The pod's progress includes `units_before`, the units done for other jobs.
+    `outputs` is the folder for the files that the workflow reads. `quarantine` is the number of shards that may
+    fail permanently and be left out. The pod's progress includes `units_before`, the units done for other jobs.
     """
     begun = time.monotonic()
     with recording_failure(site.address, job.name, "plan"):
-        plan = _plan_of_this_run(job, settings, site) or _plan(job, settings, site, budget, quarantine)
+        plan = _plan_of_this_run(job, settings, site) or _plan(job, settings, site, budget)
         way = _way(plan, budget)
         write_plan(plan, outputs, handed_over=way is Way.PODS)
         write_texts({"way": way.value}, outputs)
     if way is not Way.HERE:
-        return JobOutcome(plan, way, lines=left_out_lines(plan))
+        return JobOutcome(plan, way, lines=unusable_lines(plan))
     total = plan.units * len(plan.rounds)
     with (
         recording_failure(site.address, job.name, "run"),
@@ -137,8 +137,8 @@ def _way(plan: Plan[Any, Any], budget: Budget) -> Way:
     return Way.HERE if not plan.units or budget.covers(plan.estimate) else Way.PODS
 
 
-def _plan(job: Job[Any, Any], settings: Settings, site: Site, budget: Budget, quarantine: int) -> Plan[Any, Any]:
-    plan = make_plan(job, settings, site, _acceptance(budget), quarantine=quarantine)
+def _plan(job: Job[Any, Any], settings: Settings, site: Site, budget: Budget) -> Plan[Any, Any]:
+    plan = make_plan(job, settings, site, _acceptance(budget))
     record_plan(plan, settings, site)
     return plan
 

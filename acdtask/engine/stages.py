@@ -16,26 +16,25 @@ from acdtask.engine.planning import (
     NAMED_AT_MOST,
     AnyJob,
     AnyPlan,
-    left_out_lines,
     load_plan,
     load_plan_head,
     load_shard,
     make_plan,
     open_site,
     stale_error,
+    unusable_lines,
 )
 from acdtask.engine.rounds import EncodedHandouts, Gathering, RoundState, ShardError, digest_of, find_gathering
 from acdtask.engine.run_summary import Meter, WorkDone, current_run
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.codec import decode, encode
 from acdtask.jobs.contract import Context, Handouts, LeftOutShard, Nothing, PlanHead, Results, Round, Site
-from acdtask.jobs.quarantine import Failure, LeftOut, PartlyFailedError
+from acdtask.jobs.quarantine import Failure, LeftOut, UnusableInputsError, unusable_of
 
 __all__ = [
     "gather_round",
     "gathered_rounds",
     "is_complete",
-    "left_out_lines",
     "load_plan",
     "load_plan_head",
     "load_shard",
@@ -43,6 +42,7 @@ __all__ = [
     "missing_shards",
     "open_site",
     "run_shard",
+    "unusable_lines",
 ]
 
 
@@ -56,8 +56,8 @@ def run_shard(
 ) -> LeftOut | None:
     """Run a shard of a round, unless its marker exists. SHARD_UNKNOWN, SHARDS_MISSING.
 
-    A permanent error is stored for `gather_round`, then raised. Returns None, or the reason why there was nothing to
-    do: the shard was left out in an earlier round.
+    A permanent error is stored for `gather_round`, then raised. Returns None if the shard is done, the inputs that it
+    could not use, or the reason why there was nothing to do: it was left out in an earlier round.
     """
     _check_round(job, plan, round_name)
     shard = load_shard(job, plan, index, site)
@@ -74,12 +74,13 @@ def run_shard(
     try:
         handout = _handout(round_, state, index)
         table = encoded(round_.run(shard.work, handout, Context(plan, site, progress)))
+    except UnusableInputsError as error:
+        state.store_error(index, error, encoded)
+        return LeftOut(shard=index, failure=Failure.of(error), names=shard.work.names, unusable=error.unusable)
     except Exception as error:
         if not isinstance(error, AcdError) or not error.code.value.retryable:
             with contextlib.suppress(AcdError):  # the error itself is what matters
                 state.store_error(index, error, encoded)
-        if isinstance(error, PartlyFailedError):
-            raise AcdError(error.code, error.detail, error.fix) from error
         raise
     state.store_table(index, shard.units, table, meter)
     return None
@@ -96,9 +97,9 @@ def gather_round(
 ) -> tuple[LeftOut, ...]:
     """Verify that all shards of the round are done (at most `quarantine` failed permanently), and join their tables.
 
-    `quarantine` is the number of shards that may be left out, in all rounds together; inputs left out by the plan
-    count. SHARDS_FAILED if more are missing and all have a recorded error, otherwise SHARDS_MISSING. Returns the shards
-    left out.
+    `quarantine` is the number of shards that may be left out, in all rounds together. SHARDS_FAILED if more are missing
+    and all have a recorded error, otherwise SHARDS_MISSING. How many inputs may be unusable is the job's decision.
+    Returns the shards left out, and those with unusable inputs.
     """
     _check_round(job, plan, round_name)
     round_, state = job.round(round_name), _prepared(job, plan, round_name, site)
@@ -110,8 +111,11 @@ def gather_round(
     left_out = _left_out(job, plan, state, missing, errors, site)
     markers = state.markers(missing)
     digests = state.digests(markers, errors)
-    if (left_out and len(left_out) + len(plan.left_out) > quarantine) or not digests:
-        raise _refusal(plan, state, missing, errors, left_out, quarantine)
+    failed = tuple(shard for shard in left_out if not shard.unusable)
+    if len(failed) > quarantine or not digests:
+        raise _refusal(plan, state, errors, failed, quarantine)
+    if unusable := unusable_of(left_out):
+        job.require_usable(plan, plan.unusable | unusable, site)
     if earlier is not None and earlier.joined == digests and _is_still_published(job, plan, round_name, site):
         return earlier.left_out
     tables = state.tables(digests, missing)
@@ -188,11 +192,12 @@ def _left_out(
     for index in missing:
         error = errors.get(index)
         failure = Failure(**error.model_dump(include=set(Failure.model_fields))) if error else Failure()
+        before = left_out[index].unusable if index in left_out else {}
         left_out[index] = LeftOut(
             shard=index,
             failure=failure,
             names=load_shard(job, plan, index, site).work.names,
-            parts=error.parts if error else {},
+            unusable=before | error.unusable if error and error.unusable else {},
         )
     return tuple(left_out[index] for index in sorted(left_out))
 
@@ -200,17 +205,16 @@ def _left_out(
 def _refusal(
     plan: PlanHead,
     state: RoundState,
-    missing: list[int],
     errors: dict[int, ShardError],
     left_out: tuple[LeftOut, ...],
     quarantine: int,
 ) -> AcdError:
+    earlier = {shard.shard for shard in state.before.left_out if not shard.unusable}
+    missing = [shard.shard for shard in left_out if shard.shard not in earlier]
     named = [f"{index} ({errors[index]})" if index in errors else str(index) for index in missing[:NAMED_AT_MOST]]
     more = ", ..." if len(missing) > NAMED_AT_MOST else ""
     text = f"{len(missing)} of {plan.shards} shards of round {state.name} are not done: {', '.join(named)}{more}"
-    before = len({shard.shard for shard in left_out} - set(missing))
-    text += f"; {before} more were left out in earlier rounds" if before else ""
-    text += f"; {len(plan.left_out)} inputs were left out by the plan" if plan.left_out else ""
+    text += f"; {len(earlier)} more were left out in earlier rounds" if earlier else ""
     text += f"; only {quarantine} may be left out" if quarantine else ""
     all_recorded = all(shard.failure.number for shard in left_out)
     return AcdError(ErrorCode.SHARDS_FAILED if all_recorded else ErrorCode.SHARDS_MISSING, text)

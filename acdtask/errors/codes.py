@@ -503,6 +503,11 @@ class ErrorCode(Enum):
         "Monitors could not be checked, since a server did not respond.",
         "Check the named address, and try again.",
     )
+    UNUSABLE_FILES = _input(
+        548,
+        "More files of the source cannot be used than --unusable-files allows.",
+        "Correct or remove the named files, or raise --unusable-files to go on without them.",
+    )
     WEBHOOK_INVALID = _config(
         600,
         "The webhook address is invalid.",

@@ -35,7 +35,7 @@ from acdtask.jobs.plans import (
     WorkT,
     content_id_of,
 )
-from acdtask.jobs.quarantine import LeftOut
+from acdtask.jobs.quarantine import Failure, LeftOut
 from acdtask.storage.store import Store
 
 __all__ = [
@@ -177,7 +177,7 @@ class Context(Generic[SettingsT, ContentT]):
 
 @dataclass(frozen=True)
 class LeftOutShard(Generic[WorkT]):
-    """A shard that failed, and its work. If `why.parts` is not empty, the gather still gets its good units."""
+    """A shard that failed, and its work. If `why.unusable` is not empty, the gather still gets its usable inputs."""
 
     why: LeftOut
     work: WorkT
@@ -248,7 +248,7 @@ class Round(ABC, Generic[WorkT, HandoutT, ResultT]):
 
     @abstractmethod
     def run(self, work: WorkT, handout: HandoutT, context: Context[Any, Any]) -> ResultT:
-        """Run a shard. Raises PartlyFailedError if only some units failed."""
+        """Run a shard. Raises UnusableInputsError if some of its inputs cannot be used."""
 
     @abstractmethod
     def gather(self, results: Results[WorkT, ResultT], context: Context[Any, Any]) -> Handouts[Any]:
@@ -300,6 +300,11 @@ class Job(ABC, Generic[SettingsT, ContentT]):
     def fenced_area(self, settings: SettingsT) -> str:
         """The AOI whose results the job may replace, or empty. Its plans get tokens."""
         return ""
+
+    def require_usable(self, plan: Plan[SettingsT, ContentT], unusable: Mapping[str, Failure], site: Site) -> None:
+        """Raise an error if too many inputs of a plan are unusable. By default, none is tolerated."""
+        if unusable:
+            raise next(iter(unusable.values())).as_error()
 
     def artifacts(self, plan: Plan[SettingsT, ContentT], site: Site) -> dict[str, str]:
         """Files of a published result that a workflow shows: {file name: key in the store}."""

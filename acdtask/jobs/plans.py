@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 AGAIN = "again"
-"""Key in a plan's notes: a sentence that the plan only makes a published result the current one again."""
+"""Key in a plan's notes: what a plan without units does, such as making a published result the current one again."""
 
 WARNING = "warning"
 """Key in a plan's notes: a sentence that its user should read before the work begins."""
@@ -124,7 +124,7 @@ class Draft(Generic[ContentT, WorkT]):
         notes: notes for the caller, such as the tiles as GeoJSON under "map", or WARNING. A plan that computes nothing
             and only makes a published result the current one again has a sentence under AGAIN.
         nothing_to_do: a sentence that explains why there is no work, or empty.
-        left_out: inputs that failed permanently while planning, by name. `content` must name them too.
+        unusable: inputs that cannot be used, by name. `content` must name them too.
         series: series of the images, for jobs that have series.
     """
 
@@ -133,7 +133,7 @@ class Draft(Generic[ContentT, WorkT]):
     estimate: Estimate
     notes: dict[str, Any] = field(default_factory=dict)
     nothing_to_do: str = ""
-    left_out: Mapping[str, Failure] = field(default_factory=dict)
+    unusable: Mapping[str, Failure] = field(default_factory=dict)
     rounds: tuple[str, ...] | None = None
     series: Series | None = None
 
@@ -156,7 +156,7 @@ class PlanHead(BaseModel, frozen=True, ser_json_inf_nan="strings"):
     estimate: Estimate
     notes: dict[str, Any] = {}
     nothing_to_do: str = ""
-    left_out: dict[str, Failure] = Field(default={}, exclude_if=lambda value: not value)
+    unusable: dict[str, Failure] = Field(default={}, exclude_if=lambda value: not value)
     algorithm: int = 1
     format: int = 1
     series: Series | None = None

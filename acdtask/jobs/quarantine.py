@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pydantic import BaseModel
 
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["Failure", "LeftOut", "PartlyFailedError", "QuarantinedTile"]
+__all__ = ["Failure", "LeftOut", "QuarantinedTile", "UnusableInputsError", "unusable_of"]
 
 NO_ERROR_RECORDED = "no error was recorded"
 
@@ -32,32 +32,38 @@ class Failure(BaseModel, frozen=True):
         sentence = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
         return cls(number=ErrorCode.BUG.value.number, message=sentence, fix=ErrorCode.BUG.value.fix)
 
+    def as_error(self) -> AcdError:
+        """The error that was recorded; a bug if there was none."""
+        code = next((code for code in ErrorCode if code.value.number == self.number), ErrorCode.BUG)
+        return AcdError(code, self.message, self.fix or None)
+
     def __str__(self) -> str:
         return f"ACD-{self.number}: {self.message}" if self.number else self.message
 
 
 class LeftOut(BaseModel, frozen=True):
-    """A shard that a gather left out.
+    """A shard that a gather left out, or whose result lacks some inputs.
 
     Attributes:
         shard: number of the shard.
         failure: cause.
         names: names of its tiles or files, for messages.
-        parts: failures by unit name, if only some units failed. The others are in the shard's table.
+        unusable: failures by name, if the shard ran but could not use some of its inputs. Such a shard is not left out:
+            its result has the other inputs.
     """
 
     shard: int
     failure: Failure
     names: tuple[str, ...] = ()
-    parts: dict[str, Failure] = {}
+    unusable: dict[str, Failure] = {}
 
     @property
     def units(self) -> int:
-        """Number of units left out."""
-        return len(self.parts) or len(self.names) or 1
+        """Number of units that are missing."""
+        return len(self.unusable) or len(self.names) or 1
 
     def __str__(self) -> str:
-        names = [*self.parts] or self.names
+        names = [*self.unusable] or self.names
         return f"{self.shard} ({', '.join(names)}): {self.failure}" if names else f"{self.shard}: {self.failure}"
 
 
@@ -69,13 +75,18 @@ class QuarantinedTile(BaseModel, frozen=True):
     failure: Failure
 
 
-class PartlyFailedError(AcdError):
-    """Raised if some units of a shard failed permanently, to keep the result of the others.
+def unusable_of(shards: Iterable[LeftOut]) -> dict[str, Failure]:
+    """The inputs that shards could not use, by name."""
+    return {name: failure for shard in shards for name, failure in shard.unusable.items()}
 
-    `error` is the first failure, `result` that of the shard's good units, `parts` are the failures by unit name.
+
+class UnusableInputsError(AcdError):
+    """Raised if a shard cannot use some of its inputs, to keep the result of the others.
+
+    `error` is the first failure, `result` that of the usable inputs, `unusable` are the failures by name.
     """
 
-    def __init__(self, error: AcdError, result: BaseModel, parts: Mapping[str, Failure]) -> None:
+    def __init__(self, error: AcdError, result: BaseModel, unusable: Mapping[str, Failure]) -> None:
         super().__init__(error.code, error.detail, error.fix)
         self.result = result
-        self.parts = dict(parts)
+        self.unusable = dict(unusable)

@@ -206,6 +206,8 @@ def _job(record: JobRecord, site: Site) -> dict[str, Any]:
         "missing": _missing(record, site),
         "left_out": [failure[:MAX_DETAIL] for failure in record.left_out[:MAX_CAUSES]],
         "left_out_count": len(record.left_out),
+        "unusable": [failure[:MAX_DETAIL] for failure in record.unusable[:MAX_CAUSES]],
+        "unusable_count": len(record.unusable),
     }
 
 

@@ -94,9 +94,9 @@ def summarise_source(settings: IngestSettings) -> SourceSummary:
     """Summarise the images that an ingest would take. Errors in finding them or reading their headers are raised."""
     source = find_candidates(settings, {}, KnownRecords())
     if not source.candidates:
-        raise source.unfit[0].error
+        raise source.unusable[0].error
     readings, unreadable = readings_of(source.candidates, settings)
-    errors = [unfit.error for unfit in (*source.unfit, *unreadable)]
+    errors = [file.error for file in (*source.unusable, *unreadable)]
     undefined = [(candidate, reading) for candidate, reading in readings if not reading.knows_nodata]
     local = [(candidate, reading) for candidate, reading in undefined if not is_web(candidate.address)]
     unknown = [_is_nodata_unknown(candidate, reading, settings) for candidate, reading in local[:MAX_IMAGES_READ]]

@@ -50,11 +50,12 @@ class WatchResult:
     """The results of all jobs.
 
     `findings` are those of each job that had something to do, by name. `report` is the address of the report's page;
-    empty if there is none.
+    empty if there is none. `unusable` is the number of files that could not be used.
     """
 
     findings: dict[str, Findings] = field(default_factory=dict)
     report: str = ""
+    unusable: int = 0
 
     def summary(self) -> list[str]:
         """Summarise the new images, the patches and the report."""
@@ -68,6 +69,8 @@ class WatchResult:
                 f"new images: {new}; monitored: {images}; "
                 f"patches found: {patches}" + (f" ({area / 10_000:.1f} ha)" if patches else "")
             ]
+        if self.unusable:
+            sentences.append(f"files that cannot be used: {self.unusable} (named above); the next run tries again")
         return [*sentences, f"report: {self.report}"] if self.report else sentences
 
     def _figure(self, job: str, name: str) -> float:
@@ -116,6 +119,7 @@ def watch(
                 on_finished(job.name, [f"nothing to do: {NOTHING_MONITORED}"])
                 continue
             on_finished(job.name, outcome.lines)
+            result.unusable += len(outcome.unusable)
             if not outcome.plan.nothing_to_do:
                 result.findings[job.name] = job.findings(outcome.plan, open_site(address))
             if job.name == "report":

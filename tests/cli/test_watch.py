@@ -113,6 +113,28 @@ def test_new_images_are_monitored_with_the_same_baseline(scene: Run) -> None:
     assert all(np.array_equal(first, other, equal_nan=True) for first, other in zip(before, after, strict=True))
 
 
+def test_a_damaged_image_does_not_stop_the_others_and_is_named_until_it_is_whole(scene: Run) -> None:
+    damaged = sorted(Path("images").glob("*.tif"))[-2]
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:200])
+    assert damaged.name in scene("watch", "--plan")[1]
+    status, out, told = scene("watch")
+    assert status == 0, told
+    assert "new images: 35; monitored: 4; patches found: 3 (" in out
+    assert "files that cannot be used: 1 (named above); the next run tries again" in out
+    assert damaged.name in Path("report/index.html").read_text()
+    status, out, _ = scene("watch")
+    assert (status, out.count("nothing to do")) == (0, 5)
+    assert "files that cannot be used: 1" in out
+
+    damaged.write_bytes(whole)
+    status, out, told = scene("watch")
+    assert status == 0, told
+    assert "new images: 1; monitored: 1; patches found: 1 (" in out
+    assert "cannot be used" not in out
+    assert 'id="left-out"' not in Path("report/index.html").read_text()
+
+
 def test_steps_by_hand_and_watch_are_the_same(scene: Run) -> None:
     for job in ("ingest", "baseline"):
         status, _, told = scene(job, "local")

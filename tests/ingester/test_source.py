@@ -117,17 +117,30 @@ def test_it_waits_as_long_as_it_may(planned: Planned, standin: Standin, cube: Lo
     assert planned(wait_minutes=1).nothing_to_do.endswith("images of 2")
 
 
-def test_what_failed_for_good_is_named_or_left_out(planned: Planned, standin: Standin, cube: LocalCube) -> None:
+def test_what_failed_for_good_is_named_and_a_few_are_tolerated(
+    planned: Planned, standin: Standin, cube: LocalCube
+) -> None:
     with pytest.raises(AcdError):
         planned()
     standin.work(lambda kind, row: ("FAILED", "no product") if (kind, row["id"]) == ("scene", 2) else ("DONE", ""))
     index(cube, standin)
     with pytest.raises(AcdError, match=r"S1A_IW_SLC__1SDV_20210119 \(id 2, FAILED\): no product") as caught:
-        planned(wait_minutes=5)
+        planned(wait_minutes=5, unusable_files=0)
     assert (caught.value.code, caught.value.code.value.retryable) == (ErrorCode.INGESTER_FAILED, False)
-    plan = planned(accept_failed=True)
-    assert plan.nothing_to_do == "the ingester processed 2 scenes of AOI koln; the cube has images of 1"
-    assert len(plan.notes["excluded, failed permanently"]) == 1
+    for plan in (planned(), planned(accept_failed=True, unusable_files=0)):
+        assert plan.nothing_to_do == "the ingester processed 2 scenes of AOI koln; the cube has images of 1"
+        assert len(plan.notes["excluded, failed permanently"]) == 1
+        (failure,) = plan.unusable.values()
+        assert str(failure) == "ACD-723: S1A_IW_SLC__1SDV_20210119 (id 2, FAILED): no product"
+
+
+def test_when_most_scenes_failed_it_stops(planned: Planned, standin: Standin) -> None:
+    with pytest.raises(AcdError):
+        planned()
+    standin.work(lambda kind, row: ("FAILED", "no product") if (kind, row["id"]) != ("scene", 2) else ("DONE", ""))
+    with pytest.raises(AcdError) as caught:
+        planned()
+    assert caught.value.code is ErrorCode.INGESTER_FAILED
 
 
 def test_new_scenes_are_added_when_the_old_ones_are_done(planned: Planned, standin: Standin, cube: LocalCube) -> None:

@@ -81,12 +81,13 @@ def test_files_of_known_records_are_not_opened_and_still_tell_duplicates(source:
     write_tiff(source / "S1_20210113_20210119_VV.tif", good_pixels(9))
     assert ingest(tmp_path / "cube", source=str(source)).plan.units == 1
     write_tiff(source / "other_S1_20210101_20210107_VV.tif", good_pixels(0))
-    with pytest.raises(AcdError, match=NAMES[0]) as raised:
-        ingest(tmp_path / "cube", source=str(source))
-    assert raised.value.code is ErrorCode.INPUT_DUPLICATE
-    with pytest.raises(AcdError) as raised:
-        ingest(tmp_path / "cube", source=str(source), on_known="verify")
-    assert raised.value.code is ErrorCode.INPUT_UNREADABLE
+    unusable = ingest(tmp_path / "cube", source=str(source)).unusable
+    assert [failure.number for failure in unusable.values()] == [ErrorCode.INPUT_DUPLICATE.value.number] * 2
+    assert str(source / NAMES[0]) in unusable
+    unusable = ingest(tmp_path / "cube", source=str(source), on_known="verify").unusable
+    assert {address: failure.number for address, failure in unusable.items()} == {
+        str(source / name): ErrorCode.INPUT_UNREADABLE.value.number for name in NAMES
+    }
 
 
 def overwrite_unseen(path: Path) -> None:
@@ -106,9 +107,9 @@ def test_verifying_the_same_files_changes_nothing(source: Path, tmp_path: Path) 
 def test_a_bad_file_that_was_mended_is_read_again(source: Path, tmp_path: Path) -> None:
     good = (source / NAMES[0]).read_bytes()
     write_tiff(source / NAMES[0], good_pixels(0) * 100)
-    with pytest.raises(AcdError) as raised:
-        ingest(tmp_path / "cube", source=str(source))
-    assert raised.value.code is ErrorCode.INPUT_OUT_OF_RANGE
+    (failure,) = ingest(tmp_path / "cube", source=str(source)).unusable.values()
+    assert failure.number == ErrorCode.INPUT_OUT_OF_RANGE.value.number
+    assert len(open_site(str(tmp_path / "cube")).cube.records(RecordQuery())) == 1
     (source / NAMES[0]).write_bytes(good)
     ingest(tmp_path / "cube", source=str(source))
     assert len(open_site(str(tmp_path / "cube")).cube.records(RecordQuery())) == 2

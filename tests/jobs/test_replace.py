@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from shapely.geometry import box
 
 from acdtask.cube.local.cube import LocalCube
 from acdtask.engine.stages import gather_round, make_plan, open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.consolidate.job import ConsolidateJob
 from acdtask.jobs.consolidate.settings import ConsolidateSettings
-from tests.jobs.test_tracks import FIRST, SIZE, Area, Float, days, pixels_of, refusal, write, write_series
+from acdtask.jobs.ingest.unusable_notes import unusable_files_of
+from tests.jobs.test_tracks import FIRST, SIZE, TOP, Area, Float, days, pixels_of, refusal, write, write_series
 
 NAME = "{a}_{b}.tif"
 
@@ -113,6 +115,44 @@ def test_what_changed_is_told_then_replaced_or_kept(area: Area, change: str) -> 
     assert "all 2 records are already in the cube" in area.ingest(**options, on_known="replace").lines[0]
 
 
+def test_a_replaced_file_is_noticed_by_every_run_and_stops_no_other(area: Area) -> None:
+    write_series(area.folder / "images", NAME, 3, mean=0.4)
+    area.ingest()
+    path = area.folder / f"images/{image(1)}.tif"
+    original = path.read_bytes()
+    write(path, pixels_of(0.8, 1))
+    write(area.folder / f"images/{image(3)}.tif", pixels_of(0.4, 3))
+    for _ in range(3):
+        outcome = area.ingest()
+        assert (
+            outcome.lines[-1]
+            == f"not usable: ACD-240: {path} was replaced: its pixels differ from the cube's, which are kept"
+        )
+        np.testing.assert_allclose([stored(area)[image(k)].mean() for k in range(4)], 0.4, atol=0.01)
+        (noted,) = unusable_files_of(open_site(str(area.cube)), "CoherenceVV", "master", box(-180, -90, 180, 90))
+        assert (noted.address, noted.failure.number) == (str(path), 240)
+    path.write_bytes(original)
+    assert not area.ingest().unusable
+    assert not unusable_files_of(open_site(str(area.cube)), "CoherenceVV", "master", box(-180, -90, 180, 90))
+    write(path, pixels_of(0.8, 1))
+    area.ingest()
+    assert any("replaced the pixels of 1 records" in line for line in area.ingest(on_known="replace").lines)
+    assert abs(stored(area)[image(1)].mean() - 0.8) < 0.01
+    assert not unusable_files_of(open_site(str(area.cube)), "CoherenceVV", "master", box(-180, -90, 180, 90))
+
+
+def test_a_setting_that_changes_a_few_files_is_an_error(area: Area) -> None:
+    write_series(area.folder / "images", NAME, 5, mean=0.4)
+    with rasterio.open(area.folder / f"images/{image(1)}.tif", "r+") as raster:
+        pixels = raster.read(1)
+        pixels[:4] = 0.25
+        raster.write(pixels, 1)
+    area.ingest()
+    refused = refusal(lambda: area.ingest(source_nodata=0.25))
+    assert refused.code is ErrorCode.SOURCE_DIFFERS
+    assert "--source-nodata 0.25, was not set" in refused.detail
+
+
 def test_new_files_come_with_replaced_ones(area: Area) -> None:
     write_series(area.folder / "images", NAME, 2, mean=0.4)
     area.ingest()
@@ -168,7 +208,7 @@ def test_a_cube_without_notes_says_so_and_verify_makes_them(area: Area) -> None:
     area.ingest(on_known="verify")
     assert "not compared" not in area.ingest().lines[0]
     write(area.folder / f"images/{image(1)}.tif", pixels_of(0.8, 1))
-    assert refusal(area.ingest).code is ErrorCode.SOURCE_DIFFERS
+    assert [failure.number for failure in area.ingest().unusable.values()] == [240]
 
 
 def test_without_notes_replace_compares_all_files(area: Area) -> None:
@@ -261,6 +301,43 @@ def test_only_the_image_that_was_replaced_is_judged_again(area: Area, consolidat
     assert [image.label for image in again.plan.content.images] == [f"{a}_{b}"]
     assert np.median(z_of(area, f"{a}_{b}")) > np.median(before) + 1000
     assert "already monitored with these settings" in area.monitor(min_count=2, min_std=0.001, centred=False).lines[0]
+
+
+def halves(area: Area, number: int, mean: float) -> list[Path]:
+    """Write an image of two files, the upper and the lower half, and return them."""
+    a, b = days(40)[number]
+    pixels, half = pixels_of(mean, number), SIZE // 2
+    files = [area.folder / f"images/{a:%Y%m%d}_{b:%Y%m%d}_{name}.tif" for name in ("upper", "lower")]
+    write(files[0], pixels[:half])
+    write(files[1], pixels[half:], top=TOP - half * 20)
+    return files
+
+
+def test_of_an_image_with_a_bad_file_the_others_are_judged_and_the_image_again_once_it_is_good(area: Area) -> None:
+    for number in range(6):
+        halves(area, number, 0.4)
+    _, bad = halves(area, 5, 0.2)
+    good = bad.read_bytes()
+    bad.write_bytes(good[:500])
+    area.ingest()
+    baseline, partly = judge(area)
+    a, b = days(6)[5]
+    assert f"{a}_{b}" in [image.label for image in partly.plan.content.images]
+    z = z_of(area, f"{a}_{b}")
+    assert (z[: SIZE // 2] != z[SIZE // 2 :]).any()
+    assert len(np.unique(z[SIZE // 2 :])) == 1
+    bad.write_bytes(good)
+    area.ingest()
+    assert area.baseline(end=days(4)[-1][1].isoformat()).plan.content_id == baseline.plan.content_id
+    again = area.monitor(min_count=2, min_std=0.001, centred=False)
+    assert [image.label for image in again.plan.content.images] == [f"{a}_{b}"]
+
+    other = Area(area.folder / "other")
+    shutil.copytree(area.folder / "images", other.folder / "images")
+    other.ingest()
+    judge(other)
+    np.testing.assert_array_equal(z_of(area, f"{a}_{b}"), z_of(other, f"{a}_{b}"))
+    assert "already monitored" in area.monitor(min_count=2, min_std=0.001, centred=False).lines[0]
 
 
 def test_going_back_and_forth_ends_at_the_last_pixels(area: Area) -> None:

@@ -216,14 +216,19 @@ def test_known_records_are_compared_with_what_the_site_brought(served: Path, tmp
     assert "compared with the cube's pixels: 1" in touched.lines
     assert run(IngestJob(), settings, tmp_path / "site", pool).plan.nothing_to_do
     write_tiff(changed, good_pixels(5))
-    for how in ({}, {"source_minimum": 0.0, "source_maximum": 2.0}):
-        with pytest.raises(AcdError) as raised:
-            run(IngestJob(), IngestSettings(source=str(source), **how), tmp_path / "site", pool)
-        assert raised.value.code is ErrorCode.SOURCE_DIFFERS
-        assert str(changed) in raised.value.detail
-        assert "delete the records on the Geocube" in raised.value.fix
+    (failure,) = run(IngestJob(), settings, tmp_path / "site", pool).unusable.values()
+    assert failure.number == ErrorCode.SOURCE_DIFFERS.value.number
+    assert str(changed) in failure.message
+    assert "delete the records on the Geocube" in failure.fix
+    other_range = IngestSettings(source=str(source), source_minimum=0.0, source_maximum=2.0)
+    with pytest.raises(AcdError) as raised:
+        run(IngestJob(), other_range, tmp_path / "site", pool)
+    assert raised.value.code is ErrorCode.SOURCE_DIFFERS
+    assert str(changed) in raised.value.detail
+    assert "delete the records on the Geocube" in raised.value.fix
     assert counts(served) == before
     kept = IngestSettings(source=str(source), on_known="keep")
+    assert not run(IngestJob(), kept, tmp_path / "site", pool).unusable
     assert run(IngestJob(), kept, tmp_path / "site", pool).plan.nothing_to_do
     into = IngestSettings(source=str(source), instance="again")
     run(IngestJob(), into, tmp_path / "site", pool)

@@ -163,9 +163,8 @@ def test_litter_is_passed_over_and_counted(name: str, data: bytes, why: str, ima
 def test_an_empty_raster_is_no_litter(images: Path, tmp_path: Path) -> None:
     empty = images / "S1_20200209_20200221_VV.tif"
     empty.write_bytes(b"")
-    with pytest.raises(AcdError, match=empty.name) as raised:
-        ingest(tmp_path / "cube", source=str(images))
-    assert raised.value.code is ErrorCode.INPUT_UNREADABLE
+    (failure,) = ingest(tmp_path / "cube", source=str(images)).unusable.values()
+    assert (failure.number, empty.name in failure.message) == (ErrorCode.INPUT_UNREADABLE.value.number, True)
 
 
 def test_names_that_do_not_match_are_counted_and_shown_each_time(images: Path, tmp_path: Path) -> None:
@@ -199,9 +198,12 @@ def test_vrts_are_read_where_the_pattern_says_so_and_only_below_the_source(image
     outside = mosaic_vrt(str(write_tiff(tmp_path / "out/a.tif", good_pixels(1))), 32, 32, dtype="Float32")
     (images / NAMES[0]).with_suffix(".vrt").write_text(outside)
     for source in (images, images / "S1_20200104_20200116_VV.vrt", images / "*.vrt"):
-        with pytest.raises(AcdError) as caught:
-            ingest(tmp_path / "other", source=str(source), pattern=pattern)
-        assert caught.value.code is ErrorCode.INPUT_REFERS_OUTSIDE
+        with pytest.raises(AcdError, match=f"ACD-{ErrorCode.INPUT_REFERS_OUTSIDE.value.number}"):
+            ingest(tmp_path / "other", source=str(source), pattern=pattern, unusable_files=0)
+    assert [
+        failure.number for failure in ingest(tmp_path / "other", source=str(images), pattern=pattern).unusable.values()
+    ] == [217]
+    assert ingested(tmp_path / "other") == stems()[1:]
 
 
 FORMATS: list[tuple[str, str]] = [
@@ -449,7 +451,9 @@ def test_assets_in_folders_of_their_own_are_found(images: Path, tmp_path: Path) 
     ingest(tmp_path / "cube", source=str(tmp_path / "i.json"))
     assert ingested(tmp_path / "cube") == ["pair-0", "pair-1", "pair-2"]
     (images / "1/coh.tif").unlink()
-    assert "1/coh.tif, which does not exist" in refusal(tmp_path / "i.json", tmp_path).detail
+    assert "1/coh.tif, which does not exist" in refusal(tmp_path / "i.json", tmp_path, unusable_files=0).detail
+    (failure,) = ingest(tmp_path / "cube", source=str(tmp_path / "i.json")).unusable.values()
+    assert "1/coh.tif, which does not exist" in failure.message
 
 
 def test_an_alternate_on_s3_is_taken_for_an_asset_on_the_web(tmp_path: Path) -> None:

@@ -54,7 +54,8 @@ def write(path: Path, pixels: Float, top: float = TOP) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     profile = {"driver": "GTiff", "count": 1, "dtype": "float32", "nodata": 0, "crs": "EPSG:32632"}
     transform = Affine(RESOLUTION, 0, LEFT, 0, -RESOLUTION, top)
-    with rasterio.open(path, "w", height=SIZE, width=SIZE, transform=transform, **profile) as raster:
+    height, width = pixels.shape
+    with rasterio.open(path, "w", height=height, width=width, transform=transform, **profile) as raster:
         raster.write(pixels, 1)
     return path
 

@@ -256,24 +256,26 @@ def spoiled(scene: Path, folder: Path) -> tuple[Path, Path]:
     return folder, bad
 
 
-def test_a_shard_that_fails_for_good_is_within_the_budget_and_its_rest_done_by_the_next_workflow(
+def test_a_bad_file_fails_no_pod_and_is_ingested_by_the_next_workflow_once_it_is_good(
     scene: Path, ingested: dict[str, str], tmp_path: Path
 ) -> None:
     images, bad = spoiled(scene, tmp_path / "images")
     parameters = {"source": str(images), "shard-files": "4"}
     cube = tmp_path / "cube"
-    refused = submit("acd-ingest", parameters, scene, tmp_path / "refused", cube)
+    refused = submit("acd-ingest", {**parameters, "unusable-files": "0"}, scene, tmp_path / "refused", cube)
     gather = refused.node("ingest.gather-check")
     assert (refused.phase, [attempt.exit_code for attempt in gather.attempts]) == ("Failed", [66])
-    assert gather.message == (f"ACD-507: 1 of 6 shards of round check are not done: 3 (ACD-205: {bad} has only nodata)")
+    assert gather.message == (
+        f"ACD-548: 1 of 22 files cannot be used, and --unusable-files allows 0: ACD-205: {bad} has only nodata"
+    )
     assert not (cube / "cube.json").exists()
 
-    partial = submit("acd-ingest", {**parameters, "quarantine": "1"}, scene, tmp_path / "partial", cube)
+    partial = submit("acd-ingest", parameters, scene, tmp_path / "partial", cube)
     assert (partial.phase, partial.exit_code) == ("Succeeded", 0)
-    assert partial.node("ingest.run-check(3:3)").phase == "Failed"
+    assert partial.node("ingest.run-check(3:3)").phase == "Succeeded"
     assert partial.node("ingest.run-write(3:3)").phase == "Succeeded"
     (record,) = records_of(partial.uid, Site(str(cube)))
-    assert record.left_out == [f"3 ({bad}): ACD-205: {bad} has only nodata"]
+    assert (record.left_out, record.unusable) == ([], [f"ACD-205: {bad} has only nodata"])
     assert record.findings.figures == {"files": 21}
 
     shutil.copy(scene / "images" / bad.name, bad)

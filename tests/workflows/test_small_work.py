@@ -274,18 +274,19 @@ def test_work_that_fails_for_good_ends_the_pod_with_its_error(area: Area, tmp_pa
     with rasterio.open(bad, "r+") as raster:
         raster.write(np.full(raster.shape, raster.nodata, raster.dtypes[0]), 1)
     before = digests(area.cube)
-    result = area.submit(tmp_path / "run")
+    result = area.submit(tmp_path / "run", {"ingest-unusable-files": "0"})
     node = result.node(ONE_POD)
     assert (result.phase, [attempt.exit_code for attempt in node.attempts]) == ("Failed", [66])
-    assert node.message == f"ACD-205: {bad} has only nodata"
+    assert node.message.startswith("ACD-548: 1 of ")
+    assert node.message.endswith(f"ACD-205: {bad} has only nodata")
     assert digests(area.cube) == before
     (failure,) = failures_of(result.uid, Site(str(area.cube)))
-    assert (failure.job, failure.stage, failure.name) == ("ingest", "run", "INPUT_ALL_NODATA")
+    assert (failure.job, failure.stage, failure.name) == ("ingest", "run", "UNUSABLE_FILES")
 
-    allowed = area.submit(tmp_path / "allowed", {"quarantine": "1", "ingest-shard-files": "1"})
+    allowed = area.submit(tmp_path / "allowed")
     assert (allowed.phase, pods_of(allowed)) == ("Succeeded", [ONE_POD])
     records = {record.job: record for record in records_of(allowed.uid, Site(str(area.cube)))}
-    assert [str(bad) in line for line in records["ingest"].left_out] == [True]
+    assert [str(bad) in line for line in records["ingest"].unusable] == [True]
 
 
 def test_a_job_by_itself_is_done_where_it_is_planned(area: Area, fanned: Fanned, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from acdtask.cube.stac.read import usable_item
+from acdtask.cube.stac.read import usable_items
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.hosts import origin_of
 from acdtask.http import BUSY
@@ -75,7 +75,12 @@ class ApiAddress:
 
 
 def read_stac_api(
-    address: str, area: Mapping[str, Any] | None = None, start: datetime | None = None, end: datetime | None = None
+    address: str,
+    area: Mapping[str, Any] | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    *,
+    refused: list[tuple[str, AcdError]] | None = None,
 ) -> list[dict[str, Any]]:
     """Read the items of a collection or a search, ordered by collection and id. Assets are as in `read_stac`.
 
@@ -84,6 +89,7 @@ def read_stac_api(
         area: only items that intersect this GeoJSON geometry, unless the address has a bbox.
         start: only items from then on, unless the address has a datetime. Used together with `end`.
         end: only items up to then.
+        refused: gets the invalid items, as in `read_stac`.
 
     Raises:
         AcdError: EXTRA_MISSING without pystac-client, STAC_API_FAILED, STAC_API_UNREACHABLE, SOURCE_TOO_LARGE,
@@ -103,7 +109,7 @@ def read_stac_api(
     if len(items) > MOST_ITEMS:
         raise AcdError(ErrorCode.SOURCE_TOO_LARGE, f"{address} has more than {MOST_ITEMS:,} items")
     ordered = sorted(items, key=lambda item: (str(item.get("collection")), str(item.get("id"))))
-    return [usable_item(item, address) for item in ordered]
+    return usable_items(ordered, address, refused)
 
 
 def _without_collection(server: _Server, client: Client, address: str) -> AcdError:

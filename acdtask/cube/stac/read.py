@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import unquote, urljoin, urlsplit
 
 from acdtask.cube.stac.parquet import items_of_parquet
@@ -17,9 +17,15 @@ from acdtask.storage.store import Store
 from acdtask.storage.web import Web
 from acdtask.storage.web_address import check_address, is_web, is_web_api, signed_source, without_query
 
-__all__ = ["SIGNED", "is_stac", "read_stac", "usable_item"]
+__all__ = ["SIGNED", "Refused", "is_stac", "read_stac", "usable_items"]
 
 Json: TypeAlias = dict[str, Any]
+Refused: TypeAlias = list[tuple[str, AcdError]]
+"""Addresses of items that cannot be used, each with its error."""
+
+RawT = TypeVar("RawT")
+
+ERRORS_OF_ITEMS = frozenset({ErrorCode.STAC_INVALID, ErrorCode.INPUT_MISSING})
 
 JSON_ENDINGS = (".json", ".geojson")
 LINES_ENDINGS = (".ndjson", ".jsonl", ".geojsonl")
@@ -47,13 +53,16 @@ def is_stac(address: str) -> bool:
     return plain.lower().endswith((*JSON_ENDINGS, *LINES_ENDINGS, *PARQUET_ENDINGS))
 
 
-def read_stac(address: str) -> list[Json]:
+def read_stac(address: str, refused: Refused | None = None) -> list[Json]:
     """Read the items of a catalogue, a collection, an item collection or a single item, in the documents' order.
 
     Items may be in .json or .geojson, one per line in .ndjson, or in stac-geoparquet (.parquet). The documents linked
     in a catalogue are read in parallel; for a catalogue on the web, only those on its own server. The returned hrefs of
     assets are absolute paths, s3:// addresses, or web addresses without a query (see SIGNED). If an asset has an
     alternate on s3://, that is returned. The document is given by a path, a file://, s3:// or web address.
+
+    `refused`, if given, gets the invalid items and the linked documents of items that cannot be read, each with its
+    address and error. Otherwise the first of them is raised.
 
     Raises:
         AcdError: INPUT_MISSING if the document does not exist, STAC_INVALID naming an invalid document,
@@ -64,13 +73,14 @@ def read_stac(address: str) -> list[Json]:
         raise AcdError(ErrorCode.INPUT_MISSING, f"{root.address} does not exist")
     # Level by level, so that documents are read in parallel. Links to known documents are ignored, so circles end.
     known, level = {root.address}, [root]
+    read = _Reader(refused)
     with ThreadPoolExecutor(READERS) as threads:
         while level:
             next_level: list[_Document] = []
-            contents = threads.map(_read, [document.address for document in level])
+            contents = threads.map(read, level)
             for document, (items, links) in zip(level, contents, strict=True):
                 document.items = items
-                document.linked = [_Document(link) for link in dict.fromkeys(links) if link not in known]
+                document.linked = [_Document(link, of_item) for link, of_item in links.items() if link not in known]
                 known.update(links)
                 if len(known) > MOST_DOCUMENTS:
                     raise AcdError(ErrorCode.SOURCE_TOO_LARGE, f"{address} has more than {MOST_DOCUMENTS:,} documents")
@@ -81,9 +91,13 @@ def read_stac(address: str) -> list[Json]:
 
 @dataclass
 class _Document:
-    """A document with its own items, and the documents that it links to."""
+    """A document with its own items, and the documents that it links to.
+
+    `of_item` says whether it is linked as an item, rather than as a child that may have many.
+    """
 
     address: str
+    of_item: bool = False
     items: list[Json] = field(default_factory=list)
     linked: list[_Document] = field(default_factory=list)
 
@@ -96,27 +110,61 @@ class _Document:
             stack += reversed(document.linked)
 
 
-def _read(address: str) -> tuple[list[Json], list[str]]:
-    """Read a document: its items, and the addresses of the documents that it links to."""
-    data, ending = _data(address), address.lower()
-    if ending.endswith(PARQUET_ENDINGS):
-        return [usable_item(item, address) for item in items_of_parquet(data, address)], []
-    if ending.endswith(LINES_ENDINGS):
-        lines = [line for line in data.splitlines() if line.strip()]
-        return [usable_item(_parsed(line, address), address) for line in lines], []
-    document = _parsed(data, address)
-    kind = document.get("type")
-    if kind == "Feature":
-        return [usable_item(document, address)], []
-    if kind == "FeatureCollection":
-        return [usable_item(feature, address) for feature in _list(document, "features", address)], []
-    if kind in ("Catalog", "Collection"):
-        return [], [
-            _linked(_text(link, "href", address), address)
-            for link in _list(document, "links", address)
-            if isinstance(link, dict) and link.get("rel") in ("item", "child")
-        ]
-    raise _invalid(address, f"has the type {kind!r}")
+@dataclass(frozen=True)
+class _Reader:
+    """Reads a document: its items, and the addresses of the documents that it links to, with `_Document.of_item`."""
+
+    refused: Refused | None
+
+    def __call__(self, document: _Document) -> tuple[list[Json], dict[str, bool]]:
+        try:
+            return self._read(document.address)
+        except AcdError as error:
+            if self.refused is None or not document.of_item or error.code not in ERRORS_OF_ITEMS:
+                raise
+            self.refused.append((document.address, error))
+            return [], {}
+
+    def _read(self, address: str) -> tuple[list[Json], dict[str, bool]]:
+        data, ending = _data(address), address.lower()
+        if ending.endswith(PARQUET_ENDINGS):
+            return usable_items(items_of_parquet(data, address), address, self.refused), {}
+        if ending.endswith(LINES_ENDINGS):
+            lines = [line for line in data.splitlines() if line.strip()]
+            return _usable(lines, address, self.refused, lambda line: _usable_item(_parsed(line, address), address)), {}
+        document = _parsed(data, address)
+        kind = document.get("type")
+        if kind == "Feature":
+            return [_usable_item(document, address)], {}
+        if kind == "FeatureCollection":
+            return usable_items(_list(document, "features", address), address, self.refused), {}
+        if kind in ("Catalog", "Collection"):
+            return [], {
+                _linked(_text(link, "href", address), address): link["rel"] == "item"
+                for link in _list(document, "links", address)
+                if isinstance(link, dict) and link.get("rel") in ("item", "child")
+            }
+        raise _invalid(address, f"has the type {kind!r}")
+
+
+def usable_items(items: Iterable[object], address: str, refused: Refused | None = None) -> list[Json]:
+    """Validate the items of the document at an address, and make the hrefs of their assets absolute.
+
+    Invalid items are added to `refused`, each with its address and error; STAC_INVALID for the first one without it.
+    """
+    return _usable(items, address, refused, lambda item: _usable_item(item, address))
+
+
+def _usable(raw: Iterable[RawT], address: str, refused: Refused | None, read: Callable[[RawT], Json]) -> list[Json]:
+    usable = []
+    for number, item in enumerate(raw, start=1):
+        try:
+            usable.append(read(item))
+        except AcdError as error:
+            if refused is None or error.code not in ERRORS_OF_ITEMS:
+                raise
+            refused.append((f"{address}#{number}", error))
+    return usable
 
 
 def _linked(href: str, address: str) -> str:
@@ -158,7 +206,7 @@ def _parsed(text: bytes, address: str) -> Json:
     return document
 
 
-def usable_item(item: object, address: str) -> Json:
+def _usable_item(item: object, address: str) -> Json:
     """Validate an item of the document at an address, and make the hrefs of its assets absolute. STAC_INVALID.
 
     Items on the web must not refer to files of this machine.

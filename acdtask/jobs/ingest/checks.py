@@ -9,21 +9,22 @@ from acdtask.jobs.comparable import short_crs
 from acdtask.jobs.ingest.pixels import Input
 from acdtask.jobs.ingest.reading import Reading, reading_of
 from acdtask.jobs.ingest.settings import IngestSettings
-from acdtask.jobs.ingest.sources import Candidate, Unfit
+from acdtask.jobs.ingest.sources import Candidate
+from acdtask.jobs.ingest.unusable import Unusable
 
 __all__ = ["check_headers", "input_of", "readings_of"]
 
 RESOLUTION_TOLERANCE = 1e-6
 
 
-def check_headers(candidates: list[Candidate]) -> None:
-    """Require one CRS and resolution, and no duplicates.
+def check_headers(candidates: list[Candidate]) -> tuple[list[Candidate], list[Unusable]]:
+    """Separate the rasters that have the CRS and resolution of most, and no duplicate, from the others.
 
-    INPUT_CRS_MISMATCH, INPUT_RESOLUTION_MISMATCH, INPUT_DUPLICATE.
+    INPUT_CRS_MISMATCH or INPUT_RESOLUTION_MISMATCH if no CRS and resolution is that of most rasters.
     """
-    if candidates:
-        _check_grids(candidates)
-        _check_duplicates(candidates)
+    fitting, unusable = _of_most_grids(candidates)
+    distinct, duplicates = _without_duplicates(fitting)
+    return distinct, [*unusable, *duplicates]
 
 
 def input_of(candidate: Candidate, reading: Reading) -> Input:
@@ -41,9 +42,9 @@ def input_of(candidate: Candidate, reading: Reading) -> Input:
 
 def readings_of(
     candidates: list[Candidate], settings: IngestSettings
-) -> tuple[list[tuple[Candidate, Reading]], list[Unfit]]:
+) -> tuple[list[tuple[Candidate, Reading]], list[Unusable]]:
     """The reading of each opened raster, and the rasters for which it is unclear."""
-    readings, unfit = [], []
+    readings, unusable = [], []
     for candidate in candidates:
         if candidate.header is None:
             continue
@@ -52,41 +53,75 @@ def readings_of(
         except AcdError as error:
             if error.code is ErrorCode.SETTING_INVALID:
                 raise
-            unfit.append(Unfit(candidate.address, candidate.record, error))
+            unusable.append(Unusable(candidate.address, candidate.record, error))
         else:
             readings.append((candidate, reading))
-    return readings, unfit
+    return readings, unusable
 
 
-def _check_grids(candidates: list[Candidate]) -> None:
-    first = candidates[0]
-    for candidate in candidates[1:]:
-        grid, expected = candidate.grid, first.grid
-        if grid.crs != expected.crs:
-            raise AcdError(
-                ErrorCode.INPUT_CRS_MISMATCH,
-                f"{candidate.address} is in {short_crs(grid.crs)}, {first.address} in {short_crs(expected.crs)}",
-            )
-        is_same = all(
-            math.isclose(a, b, rel_tol=RESOLUTION_TOLERANCE)
-            for a, b in zip(grid.resolution, expected.resolution, strict=True)
+def _of_most_grids(candidates: list[Candidate]) -> tuple[list[Candidate], list[Unusable]]:
+    """The rasters with the CRS and resolution of more than half, and the others. If there is no such half, an error."""
+    if not candidates:
+        return [], []
+    groups: list[list[Candidate]] = []
+    for candidate in candidates:
+        group = next((group for group in groups if _mismatch(candidate, group[0]) is None), None)
+        if group is None:
+            groups.append([candidate])
+        else:
+            group.append(candidate)
+    most = max(groups, key=len)
+    is_decided = 2 * len(most) > len(candidates)
+    expected = most[0] if is_decided else candidates[0]
+    mismatches = [(candidate, _mismatch(candidate, expected)) for candidate in candidates]
+    unusable = [Unusable(file.address, file.record, error) for file, error in mismatches if error is not None]
+    if unusable and not is_decided:
+        raise unusable[0].error
+    return most, unusable
+
+
+def _mismatch(candidate: Candidate, other: Candidate) -> AcdError | None:
+    """The error if two rasters differ in CRS or resolution."""
+    grid, expected = candidate.grid, other.grid
+    if grid.crs != expected.crs:
+        return AcdError(
+            ErrorCode.INPUT_CRS_MISMATCH,
+            f"{candidate.address} is in {short_crs(grid.crs)}, {other.address} in {short_crs(expected.crs)}",
         )
-        if not is_same:
-            raise AcdError(
-                ErrorCode.INPUT_RESOLUTION_MISMATCH,
-                f"{candidate.address} has {grid.resolution[0]:g} pixels, {first.address} {expected.resolution[0]:g}",
-            )
+    is_same = all(
+        math.isclose(a, b, rel_tol=RESOLUTION_TOLERANCE)
+        for a, b in zip(grid.resolution, expected.resolution, strict=True)
+    )
+    if is_same:
+        return None
+    return AcdError(
+        ErrorCode.INPUT_RESOLUTION_MISMATCH,
+        f"{candidate.address} has {grid.resolution[0]:g} pixels, {other.address} {expected.resolution[0]:g}",
+    )
 
 
-def _check_duplicates(candidates: list[Candidate]) -> None:
+def _without_duplicates(candidates: list[Candidate]) -> tuple[list[Candidate], list[Unusable]]:
+    """The rasters that are alone in being their record, and the others: nothing says which of them is right.
+
+    Rasters with the same time, tags and pixels are duplicates too, whatever their names.
+    """
     first_of: dict[object, Candidate] = {}
+    errors: dict[str, AcdError] = {}
     for candidate in candidates:
         record, grid = candidate.record, candidate.grid
         pixels = (grid.transform, grid.shape)
         for identity in (record.id, (record.datetime, tuple(sorted(record.tags.items())), pixels)):
             other = first_of.setdefault(identity, candidate)
-            if other is not candidate:
-                raise AcdError(
-                    ErrorCode.INPUT_DUPLICATE,
-                    f"{candidate.address} and {other.address} are both {record.datetime.date()} with the same tags",
-                )
+            if other is candidate:
+                continue
+            detail = f"{candidate.address} and {other.address} are both {record.datetime.date()} with the same tags"
+            for duplicate in (other, candidate):
+                errors.setdefault(duplicate.address, AcdError(ErrorCode.INPUT_DUPLICATE, detail))
+    return (
+        [candidate for candidate in candidates if candidate.address not in errors],
+        [
+            Unusable(candidate.address, candidate.record, errors[candidate.address])
+            for candidate in candidates
+            if candidate.address in errors
+        ],
+    )

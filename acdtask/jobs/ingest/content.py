@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic import Field
 
@@ -12,7 +12,7 @@ from acdtask.jobs.ingest.pixels import Input
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.raster.grid import Layout
 
-__all__ = ["FilesWork", "IngestContent", "IngestContext", "IngestPlan", "PlannedFile", "UnfitFile"]
+__all__ = ["FilesWork", "IngestContent", "IngestContext", "IngestPlan", "PlannedFile", "UnusableInput"]
 
 
 class PlannedFile(NamedTuple):
@@ -23,11 +23,11 @@ class PlannedFile(NamedTuple):
     fingerprint: str
 
 
-class UnfitFile(NamedTuple):
-    """A file that cannot be used, and the record that it would become."""
+class UnusableInput(NamedTuple):
+    """A file that cannot be used, and the record that it would become, if that is known."""
 
     address: str
-    record: Record
+    record: Record | None
 
 
 class IngestContent(Content):
@@ -36,15 +36,19 @@ class IngestContent(Content):
     Attributes:
         inputs: files to ingest.
         layout: layout to create if it is missing.
-        left_out: files that cannot be used.
+        unusable: files that cannot be used.
+        files: number of the source's files, known and unusable ones included.
         verification: number of this verification of these files; None if nothing is verified.
         compared: version and address of the cube's pixels to compare files with, by record id.
         given: on a Geocube, addresses of pixels ingested from this site whose files changed, by record id.
     """
 
+    described: ClassVar[frozenset[str]] = frozenset({"files"})
+
     inputs: tuple[PlannedFile, ...] = ()
     layout: Layout | None = None
-    left_out: tuple[UnfitFile, ...] = Field(default=(), exclude_if=lambda value: not value)
+    unusable: tuple[UnusableInput, ...] = Field(default=(), exclude_if=lambda value: not value)
+    files: int = 0
     verification: int | None = Field(default=None, exclude_if=lambda value: value is None)
     compared: dict[str, tuple[int, str]] = Field(default={}, exclude_if=lambda value: not value)
 

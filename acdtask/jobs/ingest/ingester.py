@@ -19,6 +19,8 @@ from acdtask.ingester.wait import AoiPhase, AoiProgress, progress_of, require_do
 from acdtask.jobs.contract import Draft, Estimate, Site
 from acdtask.jobs.ingest.content import FilesWork, IngestContent
 from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.jobs.ingest.unusable import exceeds_half
+from acdtask.jobs.quarantine import Failure
 from acdtask.raster.grid import Layout
 
 __all__ = ["plan_with_ingester"]
@@ -71,8 +73,9 @@ def plan_with_ingester(settings: IngestSettings, site: Site, layout: Layout | No
 
 def _ensure_processed(client: IngesterClient, aoi: Aoi, settings: IngestSettings) -> AoiProgress:
     """Post the AOI if needed and wait for its outcome. Raises if it is not done in time, or done with failures."""
-    phase = progress_of(client, aoi.name).phase if client.find_aoi(aoi.name) is not None else AoiPhase.EMPTY
-    is_over = phase is AoiPhase.DONE or (phase is AoiPhase.FAILED and settings.accept_failed)
+    known = progress_of(client, aoi.name) if client.find_aoi(aoi.name) is not None else None
+    phase = known.phase if known is not None else AoiPhase.EMPTY
+    is_over = phase is AoiPhase.DONE or (phase is AoiPhase.FAILED and _tolerates(known, settings))
     posted = post_aoi(client, aoi, again=settings.post_again and is_over)
     _events.info("aoi.posted" if posted.posted else "aoi.exists", aoi=aoi.name, scenes=posted.scenes.total)
 
@@ -82,8 +85,16 @@ def _ensure_processed(client: IngesterClient, aoi: Aoi, settings: IngestSettings
 
     outcome = wait(client, aoi.name, settings.wait_minutes * 60, progress)
     if outcome.phase is not AoiPhase.EMPTY:
-        require_done(outcome, accept_failed=settings.accept_failed, option="--wait-minutes")
+        require_done(outcome, accept_failed=_tolerates(outcome, settings), option="--wait-minutes")
     return outcome
+
+
+def _tolerates(progress: AoiProgress | None, settings: IngestSettings) -> bool:
+    """Whether an ingest goes on without the scenes that failed permanently, or tiles of which did."""
+    if progress is None or settings.accept_failed:
+        return settings.accept_failed
+    scenes = {problem.scene for problem in progress.problems}
+    return len(scenes) <= settings.unusable_files and not exceeds_half(len(scenes), progress.scenes.total)
 
 
 def _cube_of(site: Site) -> Cube:
@@ -123,4 +134,8 @@ def _draft(layout: Layout | None, outcome: AoiProgress, nothing_to_do: str) -> D
             "excluded, failed permanently": [problem.text() for problem in outcome.problems],
         },
         nothing_to_do=nothing_to_do,
+        unusable={
+            problem.text(): Failure.of(AcdError(ErrorCode.INGESTER_FAILED, problem.text()))
+            for problem in outcome.problems
+        },
     )

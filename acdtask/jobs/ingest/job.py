@@ -13,10 +13,11 @@ from acdtask.cube.aoi import load_aoi
 from acdtask.cube.layout_rules import regular_grid_like, require_usable
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.comparable import composition_of, counts_text, grids_text
-from acdtask.jobs.contract import Draft, Estimate, Findings, Job, Site
+from acdtask.jobs.contract import AGAIN, Draft, Estimate, Findings, Job, Shard, Site
 from acdtask.jobs.costs import INGEST
+from acdtask.jobs.ingest.changed_sources import require_few_changed
 from acdtask.jobs.ingest.checks import check_headers, input_of, readings_of
-from acdtask.jobs.ingest.content import FilesWork, IngestContent, IngestPlan, PlannedFile, UnfitFile
+from acdtask.jobs.ingest.content import FilesWork, IngestContent, IngestPlan, PlannedFile, UnusableInput
 from acdtask.jobs.ingest.ingester import plan_with_ingester
 from acdtask.jobs.ingest.known_to_geocube import layout_shards, plan_records_on_geocube
 from acdtask.jobs.ingest.on_known_replace import replaced_lines, replaced_records
@@ -28,6 +29,8 @@ from acdtask.jobs.ingest.rounds import Check, Write
 from acdtask.jobs.ingest.settings import INGESTER, ON_GEOCUBE, IngestSettings
 from acdtask.jobs.ingest.source_notes import source_lines, source_notes
 from acdtask.jobs.ingest.sources import Candidate, SourceRasters, find_candidates
+from acdtask.jobs.ingest.unusable import Unusable, require_few
+from acdtask.jobs.ingest.unusable_notes import noted_files
 from acdtask.jobs.quarantine import Failure
 from acdtask.jobs.shards import Sharding
 from acdtask.raster.grid import Grid, Layout
@@ -86,6 +89,11 @@ class IngestJob(Job[IngestSettings, IngestContent]):
         readings = [*plan.notes.get(READING_NOTE, []), *pixel_notes(plan, site)]
         return [*readings, *source_lines(plan.notes), *repeated, *repaired, *replaced_lines(plan, site)]
 
+    def require_usable(self, plan: IngestPlan, unusable: Mapping[str, Failure], site: Site) -> None:
+        """Require that few files are unusable or were replaced. UNUSABLE_FILES, SOURCE_DIFFERS, errors of the files."""
+        require_few_changed(unusable, plan, site)
+        require_few(unusable, plan.content.files, plan.settings.unusable_files)
+
     def findings(self, plan: IngestPlan, site: Site) -> Findings:
         """The number of rasters ingested, repaired and replaced."""
         settings, planned = plan.settings, plan.content.record_ids
@@ -102,19 +110,22 @@ class IngestJob(Job[IngestSettings, IngestContent]):
 def _plan_files(settings: IngestSettings, site: Site) -> Draft[IngestContent, FilesWork]:
     """Plan the files of a folder, bucket, catalogue or web address.
 
-    If no file can be used, the errors of the files are those of the plan.
+    UNUSABLE_FILES, or the errors of the files if most cannot be used.
     """
     aoi_tags = load_aoi(settings.aoi).record_tags if settings.aoi else {}
     known = KnownFiles(settings, site)
     rasters = find_candidates(settings, aoi_tags, known)
-    check_headers(rasters.candidates)
-    candidates = _within_aoi(rasters.candidates, settings)
+    files = len(rasters.candidates) + len(rasters.unusable)
+    fitting, unfitting = check_headers(rasters.candidates)
+    _require_few([*rasters.unusable, *unfitting], files, settings)
+    candidates = _within_aoi(fitting, settings)
     grids = [file.grid for file in candidates]
     layout, create_layout = _layout(settings, site, grids) if grids else (None, False)
     statuses = known.statuses((file.record, file.fingerprint) for file in candidates)
     to_read = [file for file in candidates if known.must_read(statuses[file.record.id])]
     readings, unclear = readings_of(to_read, settings)
-    unfit = [*rasters.unfit, *unclear]
+    unusable = [*rasters.unusable, *unfitting, *unclear]
+    _require_few(unusable, files, settings)
     planned = [file for file, _ in readings]
     inputs = [input_of(file, reading) for file, reading in readings]
     estimate, seconds = _estimate(readings, settings)
@@ -124,20 +135,24 @@ def _plan_files(settings: IngestSettings, site: Site) -> Draft[IngestContent, Fi
     content = IngestContent(
         inputs=tuple(PlannedFile(file.record.id, file.address, file.fingerprint) for file in planned),
         layout=layout,
-        left_out=tuple(UnfitFile(file.address, file.record) for file in unfit),
+        unusable=tuple(UnusableInput(file.address, file.record) for file in unusable),
+        files=files,
         given=dict(sorted(given.items())),
         compared={record_id: (dataset.version, dataset.uri) for record_id, dataset in sorted(compared.items())},
     )
     if settings.on_known == "verify":
         content = content.model_copy(update={"verification": verification_number(content, settings, site.runs)})
+    is_news = not planned and _are_news(unusable, settings, site)
     untraced = sum(statuses[file.record.id] == "not noted" for file in candidates) if known.compares else 0
     return Draft(
         content=content,
         shards=sharding.shards(inputs, lambda files: FilesWork(inputs=files), seconds)
-        or layout_shards(create=create_layout),
+        or layout_shards(create=create_layout)
+        or ([Shard(units=0, work=FilesWork(inputs=[]))] if is_news else []),
         estimate=estimate,
         notes={
             "files that match": len(rasters.candidates),
+            **({AGAIN: "files that cannot be used are noted for the report"} if is_news and not create_layout else {}),
             **source_notes(rasters),
             **_polarisation_note(rasters.other_polarisations),
             "excluded, outside the AOI": len(rasters.candidates) - len(candidates),
@@ -150,10 +165,24 @@ def _plan_files(settings: IngestSettings, site: Site) -> Draft[IngestContent, Fi
             READING_NOTE: _reading_notes([reading for _, reading in readings], settings),
         },
         nothing_to_do=""
-        if planned or create_layout
-        else _nothing_to_do_text(len(candidates) - len(unclear), len(unfit), untraced, rasters),
-        left_out={file.address: Failure.of(file.error) for file in unfit},
+        if planned or create_layout or is_news
+        else _nothing_to_do_text(len(candidates) - len(unclear), len(unusable), untraced, rasters),
+        unusable=_failures(unusable),
     )
+
+
+def _failures(unusable: Sequence[Unusable]) -> dict[str, Failure]:
+    return {file.address: Failure.of(file.error) for file in unusable}
+
+
+def _require_few(unusable: Sequence[Unusable], files: int, settings: IngestSettings) -> None:
+    require_few(_failures(unusable), files, settings.unusable_files)
+
+
+def _are_news(unusable: Sequence[Unusable], settings: IngestSettings, site: Site) -> bool:
+    """Whether the unusable files are not those of the latest run, so that the report must learn of them."""
+    noted = {file.address: file.failure for file in noted_files(settings, site)}
+    return noted != _failures(unusable)
 
 
 def _estimate(readings: Sequence[tuple[Candidate, Reading]], settings: IngestSettings) -> tuple[Estimate, list[float]]:
@@ -183,9 +212,11 @@ def _reading_notes(readings: list[Reading], settings: IngestSettings) -> list[st
     return notes
 
 
-def _nothing_to_do_text(known: int, unfit: int, untraced: int, rasters: SourceRasters) -> str:
-    others = "other " if unfit else ""
-    reasons = [f"all {known} {others}records are already in the cube" if known or not unfit else "no file can be used"]
+def _nothing_to_do_text(known: int, unusable: int, untraced: int, rasters: SourceRasters) -> str:
+    others = "other " if unusable else ""
+    reasons = [
+        f"all {known} {others}records are already in the cube" if known or not unusable else "no file can be used"
+    ]
     if rasters.other_polarisations:
         reasons.append(f"excluded, other polarisation: {counts_text(rasters.other_polarisations)}")
     if untraced:

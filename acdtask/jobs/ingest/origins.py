@@ -47,6 +47,7 @@ NOT_OF_PIXELS = frozenset(
         "accept_failed",
         "shard_files",
         "pod_start",
+        "unusable_files",
     }
 )
 """Settings that select and name files. All others may change pixels."""

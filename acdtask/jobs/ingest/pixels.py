@@ -16,7 +16,7 @@ from acdtask.cube.model import Record
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.ingest.access import Access
 from acdtask.jobs.ingest.reading import Reading
-from acdtask.jobs.quarantine import Failure, PartlyFailedError
+from acdtask.jobs.quarantine import Failure, UnusableInputsError
 from acdtask.raster.data_format import DataFormat
 from acdtask.raster.grid import Grid
 from acdtask.raster.quantise import Quantised, quantise
@@ -93,7 +93,7 @@ def process_inputs(
     result: Callable[[list[RowT]], ResultT],
     progress: Callable[[int], None],
 ) -> ResultT:
-    """Process each raster and build the result. PartlyFailedError, with the result, if some failed permanently."""
+    """Process each raster and build the result. UnusableInputsError, with the result, if some cannot be used."""
     rows: list[RowT] = []
     failures: dict[str, AcdError] = {}
     for done, file in enumerate(inputs, start=1):
@@ -108,9 +108,8 @@ def process_inputs(
         progress(done)
     if failures:
         first = next(iter(failures.values()))
-        more = f" (and {len(failures) - 1} more files of the shard failed)" if len(failures) > 1 else ""
-        parts = {address: Failure.of(error) for address, error in failures.items()}
-        raise PartlyFailedError(AcdError(first.code, first.detail + more, first.fix), result(rows), parts)
+        unusable = {address: Failure.of(error) for address, error in failures.items()}
+        raise UnusableInputsError(first, result(rows), unusable)
     return result(rows)
 
 

@@ -16,16 +16,22 @@ from acdtask.cube.stac.items import stac_item
 from acdtask.jobs.contract import Handouts, LeftOutShard, Nothing, Results, Round
 from acdtask.jobs.ingest.access import Access
 from acdtask.jobs.ingest.catalogue import ImageCatalogue
-from acdtask.jobs.ingest.changed_sources import folder_of, note_sources, require_unchanged_pixels
+from acdtask.jobs.ingest.changed_sources import (
+    folder_of,
+    note_sources,
+    require_same_pixels,
+    require_unchanged_pixels,
+    stored_pixels,
+)
 from acdtask.jobs.ingest.content import FilesWork, IngestContext
 from acdtask.jobs.ingest.on_known_replace import store_replaced
 from acdtask.jobs.ingest.on_known_verify import State, finish_verification, known_checksums, state_of, store_repaired
 from acdtask.jobs.ingest.origins import KnownFiles, has_digest
 from acdtask.jobs.ingest.pixel_counts import PixelCounts, store_counts
 from acdtask.jobs.ingest.pixels import Input, check_pixels, process_inputs, read_checked
-from acdtask.jobs.ingest.quarantined import LeftOutRaster, store_left_out
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.ingest.sources import access_to
+from acdtask.jobs.ingest.unusable_notes import UnusableFile, store_unusable
 from acdtask.raster.checksums import checksum_of
 from acdtask.raster.cog import encode_cog
 from acdtask.storage.store import Store
@@ -66,7 +72,9 @@ class Check(Round[FilesWork, Nothing, Digests]):
         dformat, access = context.settings.definition().dformat, _access(work, context)
 
         def check(file: Input) -> tuple[str, str]:
-            return file.address, check_pixels(file, dformat, access).digest
+            digest = check_pixels(file, dformat, access).digest
+            require_same_pixels(file, digest, context.plan)
+            return file.address, digest
 
         return process_inputs(work.inputs, check, lambda files: Digests(of_files=dict(files)), context.progress)
 
@@ -109,7 +117,7 @@ class Write(Round[FilesWork, Digests, WrittenFiles]):
         """
         plan, site, settings, content = context.plan, context.site, context.settings, context.content
         written = [file for _, files in results for file in files.files]
-        store_left_out(_left_out(results.left_out, context), site)
+        store_unusable(_unusable(results.left_out, context), settings, site)
         has_inputs = bool(content.inputs)
         variables = site.cube.variables() if site.shared is not None else []
         is_described = any(variable.name == settings.variable for variable in variables)
@@ -148,19 +156,22 @@ def _access(work: FilesWork, context: IngestContext) -> Access:
     return access_to(context.settings, signed=any(file.signed for file in work.inputs))
 
 
-def _left_out(shards: tuple[LeftOutShard[FilesWork], ...], context: IngestContext) -> list[LeftOutRaster]:
-    """The files that the plan left out for their headers, and those that failed in shards."""
-    failures = [(file.address, file.record, context.plan.left_out[file.address]) for file in context.content.left_out]
-    failures += [
-        (file.address, file.record, shard.why.parts.get(file.address, shard.why.failure))
+def _unusable(shards: tuple[LeftOutShard[FilesWork], ...], context: IngestContext) -> list[UnusableFile]:
+    """The files that the plan and its shards could not use, and those of shards that were left out."""
+    planned = [
+        UnusableFile(address=file.address, record=file.record, failure=context.plan.unusable[file.address])
+        for file in context.content.unusable
+    ]
+    return planned + [
+        UnusableFile(
+            address=file.address,
+            record=file.record,
+            failure=shard.why.unusable.get(file.address, shard.why.failure),
+            kept=stored_pixels(file.record.id, context.plan),
+        )
         for shard in shards
         for file in shard.work.inputs
-        if not shard.why.parts or file.address in shard.why.parts
-    ]
-    variable, instance = context.settings.variable, context.settings.instance
-    return [
-        LeftOutRaster(address=address, record=record, variable=variable, instance=instance, failure=failure)
-        for address, record, failure in failures
+        if not shard.why.unusable or file.address in shard.why.unusable
     ]
 
 

@@ -26,7 +26,7 @@ class IngestSettings(Settings):
     """Which images to ingest, and how to read their values."""
 
     execution: ClassVar[frozenset[str]] = frozenset(
-        {"shard_files", "pod_start", "wait_minutes", "post_again", "accept_failed"}
+        {"shard_files", "pod_start", "wait_minutes", "post_again", "accept_failed", "unusable_files"}
     )
 
     source: str = Field(
@@ -103,7 +103,9 @@ class IngestSettings(Settings):
         description="geocube-ingester only: post the AOI again once its scenes are done, to add new scenes",
     )
     accept_failed: bool = Field(
-        default=False, description="geocube-ingester only: continue without scenes and tiles that failed permanently"
+        default=False,
+        description="geocube-ingester only: continue without scenes and tiles that failed permanently, however many "
+        "(see unusable_files)",
     )
     shard_files: int | None = Field(default=None, ge=1, description=f"rasters per shard; {BY_COST}, or 4")
     file_nodata: bool = Field(
@@ -148,6 +150,12 @@ class IngestSettings(Settings):
         default=None, description="only files of this polarisation, or any; default: the one in the variable's name"
     )
     pod_start: float = Field(default=0, ge=0, allow_inf_nan=False, description=POD_START)
+    unusable_files: int = Field(
+        default=10,
+        ge=0,
+        description="how many of the source's files may be unusable, such as damaged ones, and at most half of them; "
+        "the others are ingested, and the next run tries these again",
+    )
 
     @model_validator(mode="after")
     def _ranges(self) -> IngestSettings:

@@ -19,6 +19,7 @@ from acdtask.jobs.ingest.listing import list_rasters, web_raster
 from acdtask.jobs.ingest.polarisations import polarisation_of_asset, polarisation_to_take
 from acdtask.jobs.ingest.producers import advice_for, refuse_odd_names
 from acdtask.jobs.ingest.settings import IngestSettings
+from acdtask.jobs.ingest.unusable import Unusable
 from acdtask.jobs.tracks import polarisation_in, polarisation_of_tags, track_in, track_of_stac
 from acdtask.storage.store import Store
 from acdtask.storage.web import Web
@@ -30,6 +31,12 @@ GEOTIFF_ENDINGS = (".tif", ".tiff")
 """Endings of assets that may be chosen without being named."""
 
 THREADS = 16
+
+ERRORS_OF_NAMES = frozenset(
+    {ErrorCode.DATE_INVALID, ErrorCode.DATES_OUT_OF_ORDER, ErrorCode.FILENAME_AMBIGUOUS, ErrorCode.NAME_TOO_LONG}
+)
+"""Errors about the name of a single file."""
+
 STAC_OWN_PROPERTIES = frozenset(
     {"created", "datetime", "description", "end_datetime", "gsd", "keywords", "license", "start_datetime", "title"}
     | {"updated"}
@@ -54,10 +61,14 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class SourceListing:
-    """Files of a source, names that the pattern does not match, skipped files, and full addresses with a query."""
+    """Files of a source, names that the pattern does not match, skipped files, and full addresses with a query.
+
+    The names or items of `unusable` files do not say what they are.
+    """
 
     files: list[SourceFile]
     unmatched: tuple[str, ...] = ()
+    unusable: tuple[Unusable, ...] = ()
     skipped: Mapping[str, int] = field(default_factory=dict)
     signed: Mapping[str, str] = field(default_factory=dict)
 
@@ -73,11 +84,14 @@ def _signed_file(settings: IngestSettings) -> dict[str, str]:
 
 def addresses_with_query(settings: IngestSettings) -> dict[str, str]:
     """The full addresses of the files that have a query, by their addresses without."""
-    return _chosen_assets(settings)[1] if _is_catalogue(settings.source) else _signed_file(settings)
+    return _chosen_assets(settings).signed if _is_catalogue(settings.source) else _signed_file(settings)
 
 
 def list_files(settings: IngestSettings) -> SourceListing:
-    """The files of the settings' source. INPUT_MISSING, FILENAME_UNMATCHED, STAC_INVALID, POLARISATION_MISMATCH."""
+    """The files of the settings' source. INPUT_MISSING, FILENAME_UNMATCHED, STAC_INVALID, POLARISATION_MISMATCH.
+
+    Errors of single files and items are returned, not raised.
+    """
     return _from_items(settings) if _is_catalogue(settings.source) else _from_names(settings)
 
 
@@ -90,46 +104,79 @@ def _from_names(settings: IngestSettings) -> SourceListing:
         else list_rasters(settings.source, vrt=pattern.takes_vrt)
     )
     folder = listing.store.url.rstrip("/").rpartition("/")[2] if listing.store else ""
-    files, unmatched = [], []
+    files, unmatched, unusable = [], [], []
     for key, fingerprint in listing.rasters.items():
-        parsed = pattern.match(key)
+        try:
+            parsed = pattern.match(key)
+            name = pattern.record_name(key)
+        except AcdError as error:
+            if error.code not in ERRORS_OF_NAMES:
+                raise
+            unusable.append(Unusable(listing.address_of(key), None, error))
+            continue
         if parsed is None:
             unmatched.append(key)
             continue
         track = track_in(key)
         polarisation = polarisation_of_tags(parsed.tags) or polarisation_in(key) or polarisation_in(folder)
         metadata = parsed.datetime, parsed.start, parsed.tags, track, polarisation
-        files.append(SourceFile(listing.address_of(key), fingerprint, pattern.record_name(key), *metadata))
+        files.append(SourceFile(listing.address_of(key), fingerprint, name, *metadata))
     refuse_odd_names(settings.producer, settings.pattern, settings.source, unmatched)
-    if not files:
+    if not files and not unusable:
         raise AcdError(
             ErrorCode.FILENAME_UNMATCHED,
             f"none of {len(unmatched)} files in {settings.source} matches {settings.pattern!r};"
             f" the first is {unmatched[0]}",
             advice_for(unmatched[0]),
         )
-    return SourceListing(files, tuple(unmatched), listing.skipped + listing.others, signed)
+    skipped = listing.skipped + listing.others
+    return SourceListing(files, tuple(unmatched), tuple(unusable), skipped, signed)
 
 
 def _from_items(settings: IngestSettings) -> SourceListing:
-    chosen, signed = _chosen_assets(settings)
-    fingerprints = _fingerprints([asset.href for _, asset in chosen], Web(signed, settings.source))
-    return SourceListing([_file_of_item(item, asset, fingerprints) for item, asset in chosen], signed=signed)
+    chosen = _chosen_assets(settings)
+    hrefs = [asset.href for _, asset in chosen.assets]
+    fingerprints = _fingerprints(hrefs, Web(chosen.signed, settings.source))
+    files, unusable = [], list(chosen.unusable)
+    for item, asset in chosen.assets:
+        try:
+            files.append(_file_of_item(item, asset, fingerprints))
+        except AcdError as error:
+            unusable.append(Unusable(asset.href, None, error))
+    return SourceListing(files, unusable=tuple(unusable), signed=chosen.signed)
 
 
-def _chosen_assets(settings: IngestSettings) -> tuple[list[tuple[dict[str, Any], _ChosenAsset]], dict[str, str]]:
-    """The items with their chosen assets, and the full addresses of those that have a query."""
+@dataclass(frozen=True)
+class _ChosenAssets:
+    """The items with their chosen assets, the full addresses of those that have a query, and items without an asset."""
+
+    assets: list[tuple[dict[str, Any], _ChosenAsset]]
+    signed: dict[str, str]
+    unusable: list[Unusable]
+
+
+def _chosen_assets(settings: IngestSettings) -> _ChosenAssets:
+    """Choose the asset of each item."""
+    refused: list[tuple[str, AcdError]] = []
     if is_web_api(settings.source):
         aoi = load_aoi(settings.aoi) if settings.aoi else None
         bounds = (aoi.geojson, aoi.start, aoi.end) if aoi else ()
-        items = read_stac_api(settings.source, *bounds)
+        items = read_stac_api(settings.source, *bounds, refused=refused)
     else:
-        items = read_stac(settings.source)
-    if not items:
+        items = read_stac(settings.source, refused)
+    unusable = [Unusable(address, None, error) for address, error in refused]
+    if not items and not unusable:
         raise AcdError(ErrorCode.INPUT_MISSING, f"{settings.source} holds no STAC item")
-    chosen = [_chosen_asset(item, settings) for item in items]
+    chosen = []
+    for item in items:
+        try:
+            chosen.append((item, _chosen_asset(item, settings)))
+        except AcdError as error:
+            if error.code is not ErrorCode.STAC_INVALID:
+                raise
+            unusable.append(Unusable(f"{settings.source}#{item['id']}", None, error))
     signed: dict[str, str] = {}
-    for asset in chosen:
+    for _, asset in chosen:
         if signed.setdefault(asset.href, asset.signed or asset.href) != (asset.signed or asset.href):
             raise AcdError(
                 ErrorCode.WEB_ADDRESS,
@@ -137,7 +184,7 @@ def _chosen_assets(settings: IngestSettings) -> tuple[list[tuple[dict[str, Any],
                 "Download the files under different names, and give their folder as --source.",
             )
     with_query = {plain: full for plain, full in signed.items() if plain != full}
-    return list(zip(items, chosen, strict=True)), with_query
+    return _ChosenAssets(chosen, with_query, unusable)
 
 
 def _fingerprints(hrefs: Sequence[str], web: Web) -> dict[str, str]:

@@ -20,6 +20,7 @@ from acdtask.jobs.ingest.polarisations import polarisation_to_take, track_to_not
 from acdtask.jobs.ingest.producers import PRODUCERS
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.ingest.source_listing import THREADS, SourceFile, addresses_with_query, list_files, record_name
+from acdtask.jobs.ingest.unusable import Unusable
 from acdtask.jobs.tracks import POLARISATION, polarisation_of
 from acdtask.raster.grid import Grid
 from acdtask.raster.source_files import Header, read_header
@@ -28,7 +29,7 @@ from acdtask.storage.store import Store
 from acdtask.storage.web import Web
 from acdtask.storage.web_address import is_web
 
-__all__ = ["Candidate", "SourceRasters", "Unfit", "access_to", "find_candidates"]
+__all__ = ["Candidate", "SourceRasters", "access_to", "find_candidates"]
 
 
 @dataclass(frozen=True)
@@ -55,15 +56,6 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Unfit:
-    """A raster that cannot be used, and why. If its header cannot be read, the record has no footprint."""
-
-    address: str
-    record: Record
-    error: AcdError
-
-
-@dataclass(frozen=True)
 class SourceRasters:
     """The rasters of a source, sorted by datetime and name.
 
@@ -71,14 +63,14 @@ class SourceRasters:
         candidates: rasters that can be ingested.
         unmatched: names of files that do not match the pattern.
         skipped: number of files that are hidden, unfinished, or images in other formats.
-        unfit: rasters whose headers cannot be read.
+        unusable: rasters whose name, item or header cannot be read.
         other_polarisations: number of files excluded for their polarisation, by polarisation.
     """
 
     candidates: list[Candidate]
     unmatched: tuple[str, ...] = ()
     skipped: Mapping[str, int] = field(default_factory=dict)
-    unfit: list[Unfit] = field(default_factory=list)
+    unusable: list[Unusable] = field(default_factory=list)
     other_polarisations: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -111,26 +103,27 @@ def find_candidates(settings: IngestSettings, aoi_tags: dict[str, str], known: K
             lambda address: _header_or_error(stores[_parent(address)], address, access.folder), unknown
         )
         headers = dict(zip(unknown, opened, strict=True))
-    _check_dtypes(headers, settings)
-    candidates, unfit = [], []
+    candidates, unusable = [], list(listing.unusable)
     for file, record in zip(files, records, strict=True):
         header = headers.get(file.address)
         try:
             if isinstance(header, AcdError):
                 raise header
+            if header is not None:
+                _check_dtype(file.address, header, settings)
             candidates.append(_candidate(file, record, header, grids, is_signed=file.address in listing.signed))
         except AcdError as error:
-            unfit.append(Unfit(file.address, record, _with_address(file.address, error)))
+            unusable.append(Unusable(file.address, record, _with_address(file.address, error)))
     return SourceRasters(
         sorted(candidates, key=_order),
         listing.unmatched,
         listing.skipped,
-        sorted(unfit, key=_order),
+        sorted(unusable, key=lambda file: file.address),
         others,
     )
 
 
-def _order(raster: Candidate | Unfit) -> tuple[dt.datetime, str, str]:
+def _order(raster: Candidate) -> tuple[dt.datetime, str, str]:
     return raster.record.datetime, raster.record.name, raster.address
 
 
@@ -152,20 +145,19 @@ def _header_or_error(store: Store | Web, address: str, folder: str) -> Header | 
         return error
 
 
-def _check_dtypes(headers: Mapping[str, Header | AcdError], settings: IngestSettings) -> None:
+def _check_dtype(address: str, header: Header, settings: IngestSettings) -> None:
     """Require the data type to which the producer's range of values applies. INPUT_OUT_OF_RANGE."""
     producer = PRODUCERS[settings.producer] if settings.producer else None
     if producer is None or not producer.dtype:
         return
     if any(getattr(settings, name) != value for name, value in producer.settings.items() if name != "source_nodata"):
         return
-    for address, header in headers.items():
-        if isinstance(header, Header) and header.dtype != producer.dtype:
-            raise AcdError(
-                ErrorCode.INPUT_OUT_OF_RANGE,
-                f"{address} is {header.dtype}, but images of {producer.title} are {producer.dtype}",
-                "Give the range of the file's values, such as --source-minimum 0 --source-maximum 1.",
-            )
+    if header.dtype != producer.dtype:
+        raise AcdError(
+            ErrorCode.INPUT_OUT_OF_RANGE,
+            f"{address} is {header.dtype}, but images of {producer.title} are {producer.dtype}",
+            "Give the range of the file's values, such as --source-minimum 0 --source-maximum 1.",
+        )
 
 
 def access_to(settings: IngestSettings, *, signed: bool) -> Access:

@@ -20,7 +20,7 @@ from acdtask.jobs.contract import (
     content_id_of,
 )
 from acdtask.jobs.costs import REPORT
-from acdtask.jobs.ingest.quarantined import LeftOutRaster, left_out_of
+from acdtask.jobs.ingest.unusable_notes import UnusableFile, unusable_files_of
 from acdtask.jobs.manifests import NumberedChain
 from acdtask.jobs.parts import month_of
 from acdtask.jobs.report.content import (
@@ -165,9 +165,9 @@ class ReportJob(Job[ReportSettings, ReportContent]):
         identity = {"aoi": aoi.name, "monitor": monitor.content_id, "truth": bool(settings.truth)}
         report = content_id_of(self.name, self.algorithm, identity)
         number, edition = newest_edition(edition_chain(site.store, aoi.name, report))
-        rasters = left_out_of(site, monitor.variable, monitor.instance, aoi.geometry)
+        unusable = unusable_files_of(site, monitor.variable, monitor.instance, aoi.geometry)
         compared = Sources.others(settings, aoi.name, site)
-        changes = _Changes(settings, sources, edition, rasters, compared)
+        changes = _Changes(settings, sources, edition, unusable, compared)
         labels = changes.labels()
         content = ReportContent(
             aoi=aoi.name,
@@ -239,7 +239,7 @@ class ReportJob(Job[ReportSettings, ReportContent]):
 class _Changes:
     """Changes since an edition of a report.
 
-    `edition` is the report's newest, if any; `rasters` are the images that could not be ingested; `compared` are the
+    `edition` is the report's newest, if any; `unusable` are the files that could not be ingested; `compared` are the
     other results that the first page compares.
     """
 
@@ -248,10 +248,10 @@ class _Changes:
         settings: ReportSettings,
         sources: Sources,
         edition: Edition | None,
-        rasters: Sequence[LeftOutRaster],
+        unusable: Sequence[UnusableFile],
         compared: Sequence[ComparedResult],
     ) -> None:
-        self._sources, self._edition, self._rasters = sources, edition, rasters
+        self._sources, self._edition, self._unusable = sources, edition, unusable
         self._inputs = {month.month: self._inputs_of(month.month) for month in sources.monitor.months}
         self._left_out = self._rows("")
         rows = [row.model_dump(mode="json") for row in self._left_out]
@@ -296,7 +296,7 @@ class _Changes:
     def _inputs_of(self, name: str) -> str:
         """A digest of all inputs of a month's pictures and page, without reading the month."""
         month, sources = self._sources.month(name), self._sources
-        rows = [row.model_dump(mode="json") for row in left_out_rows(sources.baseline, [], self._rasters_of(name))]
+        rows = [row.model_dump(mode="json") for row in left_out_rows(sources.baseline, [], self._unusable_of(name))]
         before = sources.patches_before(name)
         return digest_of(
             [PAGE_ALGORITHM, sources.ground, month.document, month.table, before, sources.truth_digest, rows]
@@ -307,10 +307,14 @@ class _Changes:
         sources = self._sources
         months = [month for month in sources.monitor.months if month.partial and scope in ("", month.month)]
         images = [product for month in months for product in sources.images(month.month)]
-        return left_out_rows(sources.baseline, images, self._rasters_of(scope))
+        return left_out_rows(sources.baseline, images, self._unusable_of(scope))
 
-    def _rasters_of(self, scope: str) -> list[LeftOutRaster]:
-        return [raster for raster in self._rasters if scope in ("", month_of(raster.record.datetime))]
+    def _unusable_of(self, scope: str) -> list[UnusableFile]:
+        return [
+            file
+            for file in self._unusable
+            if not scope or (file.record is not None and scope == month_of(file.record.datetime))
+        ]
 
 
 def _chain(plan: ReportPlan, site: Site) -> NumberedChain:

@@ -158,14 +158,14 @@ class PatchRow(BaseModel, frozen=True, extra="forbid"):
 class LeftOutRow(BaseModel, frozen=True, extra="forbid"):
     """Something that was left out of the results because it failed permanently.
 
-    `what` is a file, a tile or pictures; `start` and `end` are the first and last date that it is missing from. `error`
-    is the error's label, if it has one, and `sentence` the reason.
+    `what` is a file, a tile or pictures; `start` and `end` are the first and last date that it is missing from, or None
+    if a file's name does not say its date. `error` is the error's label, if it has one, and `sentence` the reason.
     """
 
     job: str
     what: str
-    start: datetime.date
-    end: datetime.date
+    start: datetime.date | None
+    end: datetime.date | None
     error: str
     sentence: str
 

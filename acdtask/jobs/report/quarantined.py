@@ -6,7 +6,7 @@ import datetime
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from acdtask.jobs.ingest.quarantined import LeftOutRaster
+from acdtask.jobs.ingest.unusable_notes import UnusableFile
 from acdtask.jobs.products import BaselineManifest, ImageProduct
 from acdtask.jobs.quarantine import Failure
 from acdtask.jobs.report.model import LeftOutRow
@@ -15,13 +15,18 @@ __all__ = ["left_out_rows", "pictures_left_out"]
 
 
 def left_out_rows(
-    baseline: BaselineManifest, products: Sequence[ImageProduct], rasters: Sequence[LeftOutRaster]
+    baseline: BaselineManifest, products: Sequence[ImageProduct], files: Sequence[UnusableFile]
 ) -> list[LeftOutRow]:
     """Rows for files missing in the cube, tiles missing in the baseline, and further tiles missing in images."""
     rows = [
-        _row("ingest", raster.address.rpartition("/")[2], [raster.record.datetime.date()], raster.failure)
-        for raster in rasters
-        if raster.record.datetime >= baseline.start
+        _row(
+            "ingest",
+            file.address.rpartition("/")[2],
+            [file.record.datetime.date()] if file.record else [],
+            file.failure,
+        )
+        for file in files
+        if file.record is None or file.record.datetime >= baseline.start
     ]
     period = [baseline.start.date(), baseline.last.date()]
     rows += [_row(tile.job, f"tile {tile.cell}", period, tile.failure) for tile in baseline.quarantined]
@@ -52,4 +57,11 @@ def pictures_left_out(
 def _row(job: str, name: str, dates: Sequence[datetime.date], failure: Failure) -> LeftOutRow:
     error = f"ACD-{failure.number}" if failure.number else ""
     sentence = failure.message[:1].upper() + failure.message[1:]
-    return LeftOutRow(job=job, what=name, start=min(dates), end=max(dates), error=error, sentence=f"{sentence}.")
+    return LeftOutRow(
+        job=job,
+        what=name,
+        start=min(dates, default=None),
+        end=max(dates, default=None),
+        error=error,
+        sentence=f"{sentence}.",
+    )

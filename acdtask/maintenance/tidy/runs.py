@@ -12,7 +12,6 @@ from typing import Any
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.codec import document_in
 from acdtask.jobs.contract import Site
-from acdtask.jobs.ingest.quarantined import LeftOutRaster
 from acdtask.jobs.registry import JOBS
 from acdtask.maintenance.references import Names, names_in_json
 from acdtask.maintenance.tidy.deletion import YOUNG, Broom, Tally
@@ -26,7 +25,7 @@ PLAN = re.compile(rf"runs/(?P<job>{'|'.join(JOBS)})/(?P<plan>[0-9a-f]{{16}})/(?P
 TOKEN = re.compile(r"runs/(?P<place>tokens/.+|verified/[0-9a-f]{16})/(?P<number>\d{8})(\.json)?")
 ANNOUNCED = re.compile(r"runs/published/(?P<place>.+)/(?P<number>\d{8})\.json")
 ACCOUNT = re.compile(r"runs/workflows/(?P<run>[^/]+)/.+")
-LEFT_OUT = re.compile(r"runs/ingest/left-out/[^/]+\.json")
+UNUSABLE = re.compile(r"runs/ingest/unusable/[0-9a-f]{32}\.json")
 KNOWN = re.compile(r"runs/ingest/known/[0-9a-f]{16}/[^/]+\.json")
 OWN_TOKEN = re.compile(r"tokens/(\d{8})")
 COMPLETE = re.compile(r"(?P<round>[^/]+)/gathered/[^/]+/000000-.+\.json")
@@ -78,7 +77,7 @@ class Runs:
     accounts: dict[str, Folder] = field(default_factory=dict)
     tokens: dict[str, list[tuple[int, Entry]]] = field(default_factory=lambda: defaultdict(list))
     announced: list[tuple[str, int, Entry]] = field(default_factory=list)
-    left_out: list[Entry] = field(default_factory=list)
+    unusable: list[Entry] = field(default_factory=list)
     known: list[Entry] = field(default_factory=list)
     unknown: list[Entry] = field(default_factory=list)
     newest: datetime | None = None
@@ -138,8 +137,8 @@ def _add_entry(entry: Entry, runs: Runs) -> None:
         runs.tokens[match["place"]].append((int(match["number"]), entry))
     elif match := ANNOUNCED.fullmatch(entry.key):
         runs.announced.append((match["place"], int(match["number"]), entry))
-    elif LEFT_OUT.fullmatch(entry.key):
-        runs.left_out.append(entry)
+    elif UNUSABLE.fullmatch(entry.key):
+        runs.unusable.append(entry)
     elif KNOWN.fullmatch(entry.key):
         runs.known.append(entry)
     else:
@@ -147,7 +146,7 @@ def _add_entry(entry: Entry, runs: Runs) -> None:
 
 
 def sweep_runs(site: Site, runs: Runs, retention: Retention, broom: Broom) -> None:
-    """Remove old plans, accounts, announcements and tokens, and notes of rasters that the cube now has."""
+    """Remove old plans, accounts, announcements and tokens."""
     for job, plan_id in sorted(_old_plans(site, runs, retention, broom.cutoff)):
         _remove_folder(f"runs/{job}/{plan_id}", "plans", broom)
     for key in runs.kept:
@@ -160,7 +159,7 @@ def sweep_runs(site: Site, runs: Runs, retention: Retention, broom: Broom) -> No
             broom.keep_all(ACCOUNTS, YOUNG, folder.tally)
     _sweep_announcements(runs, broom)
     _sweep_tokens(runs, broom)
-    _sweep_left_out(site, runs, broom)
+    broom.keep("notes of unusable files", "reports show them", *runs.unusable)
     broom.keep("notes of ingested files", "later ingests compare with them", *runs.known)
     for entry in runs.unknown:
         broom.keep_unknown(entry)
@@ -244,30 +243,3 @@ def _sweep_tokens(runs: Runs, broom: Broom) -> None:
     """Remove old tokens and verification numbers; the newest stays, since the next is counted from it."""
     for _, tokens in sorted(runs.tokens.items()):
         broom.remove_superseded("tokens", tokens, 1)
-
-
-def _sweep_left_out(site: Site, runs: Runs, broom: Broom) -> None:
-    """Remove notes of rasters that the cube now has; reports show the others."""
-    kind = "notes of rasters left out"
-    for entry in sorted(runs.left_out, key=lambda entry: entry.key):
-        if entry.modified > broom.cutoff:
-            broom.keep(kind, YOUNG, entry)
-        elif _is_ingested(site, entry):
-            broom.remove(kind, [entry])
-        else:
-            broom.keep(kind, "the cube does not have them", entry)
-
-
-def _is_ingested(site: Site, entry: Entry) -> bool:
-    body = site.store.find(entry.key)
-    if body is None:
-        return False
-    try:
-        raster = LeftOutRaster.model_validate_json(body)
-        return raster.record.id in site.cube.having(raster.variable, raster.instance, [raster.record.id])
-    except ValueError:  # a damaged note is kept
-        return False
-    except AcdError as error:
-        if error.code in (ErrorCode.VARIABLE_UNKNOWN, ErrorCode.INSTANCE_UNKNOWN):
-            return False
-        raise

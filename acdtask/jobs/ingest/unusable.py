@@ -1,0 +1,68 @@
+"""Files that an ingest cannot use, and how many of them it tolerates (docs/decisions/0047)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from acdtask.cube.model import Record
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.quarantine import Failure
+
+__all__ = ["Unusable", "exceeds_half", "require_few"]
+
+NAMED_AT_MOST = 10
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A file that cannot be used, and why.
+
+    The record is None if the file's name or item does not say what it is, and has no footprint if its header cannot be
+    read.
+    """
+
+    address: str
+    record: Record | None
+    error: AcdError
+
+
+def exceeds_half(unusable: int, files: int) -> bool:
+    """Whether so many of a source's files are unusable that the cause is a setting rather than the files.
+
+    >>> exceeds_half(1, 2), exceeds_half(2, 3), exceeds_half(1, 1)
+    (False, True, True)
+    """
+    return 2 * unusable > files
+
+
+def require_few(failures: Mapping[str, Failure], files: int, limit: int) -> None:
+    """Require that few of a source's files are unusable.
+
+    Args:
+        failures: the unusable files.
+        files: number of the source's files, known ones included.
+        limit: how many unusable files are tolerated.
+
+    Raises:
+        AcdError: the error of the first file, if more than half are unusable; UNUSABLE_FILES if more than `limit` are.
+    """
+    count = len(failures)
+    if count and exceeds_half(count, files):
+        first = next(iter(failures.values()))
+        code = next(code for code in ErrorCode if code.value.number == first.number)
+        if count == 1:
+            raise AcdError(code, first.message, first.fix)
+        raise AcdError(code, f"{count} files cannot be used: {_named(failures)}", first.fix)
+    if count > limit:
+        raise AcdError(
+            ErrorCode.UNUSABLE_FILES,
+            f"{count} of {files} files cannot be used, and --unusable-files allows {limit}: {_named(failures)}",
+            f"Correct or remove the named files, or go on without them with --unusable-files {count}.",
+        )
+
+
+def _named(failures: Mapping[str, Failure]) -> str:
+    """The failures as text, up to NAMED_AT_MOST."""
+    more = f"; and {len(failures) - NAMED_AT_MOST} more" if len(failures) > NAMED_AT_MOST else ""
+    return "; ".join(str(failure) for failure in list(failures.values())[:NAMED_AT_MOST]) + more
