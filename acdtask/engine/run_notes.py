@@ -19,7 +19,7 @@ from acdtask.jobs.news import EVENTS
 from acdtask.storage.seal import is_sealed, parse_sealed, seal
 from acdtask.storage.store import Store
 
-__all__ = ["RunNote", "find_note", "is_reported", "note_begin", "note_reported", "notes_of"]
+__all__ = ["RunNote", "attempts_reported", "find_note", "is_reported", "note_begin", "note_reported", "notes_of"]
 
 AOI, MONITOR, WORKFLOW, NAMESPACE = (f"ACD_RUN_{name}" for name in ("AOI", "MONITOR", "WORKFLOW", "NAMESPACE"))
 """Environment variables of the pods of a workflow that reports its end. Without ACD_RUN_AOI there are no notes."""
@@ -58,7 +58,7 @@ def note_begin(site: Site) -> None:
             workflow=os.environ.get(WORKFLOW, ""),
             namespace=os.environ.get(NAMESPACE, ""),
             monitor=os.environ.get(MONITOR, ""),
-            attempt=_attempts_reported(run, site) + 1,
+            attempt=attempts_reported(run, site) + 1,
         )
         folder.create(f"{run}.json", seal(note.model_dump_json().encode()))
     except AcdError as error:
@@ -88,7 +88,8 @@ def note_reported(run: str, aoi: str, attempt: int, status: str, site: Site) -> 
     _folder(site, aoi).delete(f"{run}.json")
 
 
-def _attempts_reported(run: str, site: Site) -> int:
+def attempts_reported(run: str, site: Site) -> int:
+    """Number of attempts of a run whose end is in the outbox."""
     keys = run_folder(run, site).list(REPORTED)
     return max((int(key.rpartition("/")[2].partition("-")[0]) for key in keys), default=0)
 

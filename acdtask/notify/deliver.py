@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from acdtask import log
-from acdtask.engine.run_notes import RunNote, find_note, is_reported, note_reported, notes_of
+from acdtask.engine.run_notes import RunNote, attempts_reported, find_note, is_reported, note_reported, notes_of
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Site
 from acdtask.notify.event import FinishedRun, StoredRun, alert_of, end_of, read_run, unreadable
@@ -44,7 +44,8 @@ def report_end(finished: FinishedRun, site: Site) -> None:
     for note in notes_of(finished.aoi, site) if finished.aoi else ():
         if note.run != finished.run and (own is None or note.began < own.began):
             _report(_stopped(note), outbox, site)
-    _report(replace(finished, attempt=own.attempt) if own else finished, outbox, site, begun=own is not None)
+    attempt = own.attempt if own else max(attempts_reported(finished.run, site), 1)
+    _report(replace(finished, attempt=attempt), outbox, site, begun=own is not None)
 
 
 def _stopped(note: RunNote) -> FinishedRun:

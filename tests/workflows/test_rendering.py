@@ -90,6 +90,15 @@ def metric(document: Any) -> Any:
     ][0]
 
 
+def entry(document: Any) -> Any:
+    name = document["spec"]["entrypoint"]
+    return next(template for template in document["spec"]["templates"] if template["name"] == name)
+
+
+def rest_task(document: Any) -> Any:
+    return next(task for task in entry(document)["dag"]["tasks"] if task["name"] == "rest")
+
+
 def exit_task(document: Any) -> Any:
     exit_dag = next(
         template for template in document["spec"]["templates"] if template["name"] == document["spec"]["onExit"]
@@ -109,7 +118,10 @@ BROKEN: list[tuple[Callable[[Any], object], str]] = [
     (lambda d: pod(d)["retryStrategy"].pop("retryPolicy"), "is not Always"),
     (lambda d: pod(d)["retryStrategy"]["backoff"].update(maxDuration="10m"), "would never be retried"),
     (lambda d: d["spec"].update(synchronization={"mutex": {"name": "x"}}), "the field mutex is not in every"),
-    (lambda d: d["spec"].pop("synchronization"), "no mutex for its AOI"),
+    (lambda d: entry(d).pop("synchronization"), "no mutex for its AOI"),
+    (lambda d: d["spec"].update(synchronization=entry(d)["synchronization"]), "which its exit handler would hold too"),
+    (lambda d: dag(d).update(synchronization=entry(d)["synchronization"]), "has a lock, but is not the entrypoint"),
+    (lambda d: rest_task(d).update(template="all"), "so it would wait for itself"),
     (lambda d: fan_out(d).update(withParam="{{tasks.plan.outputs.result}}"), "is not an output parameter"),
     (lambda d: fan_out(d).update(withParam="{{tasks.plan.outputs.parameters.x}}"), "does not come from a file"),
     (lambda d: fan_out(d).update(when="{{item}} != 3"), "may skip the whole fan-out"),

@@ -165,7 +165,8 @@ def _references(document: Json) -> Iterator[str]:
         variables = known | inputs | ({STATUS} if template["name"] in handlers else set())
         yield from _metric_references(template, variables)
         if "dag" not in template:
-            yield from _unknown(_without_metrics(template), variables, template["name"])
+            of_retries = {"retries"} if "retryStrategy" in template else set()
+            yield from _unknown(_without_metrics(template), variables | of_retries, template["name"])
             continue
         yield from _task_references(document, template, variables)
 
