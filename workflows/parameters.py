@@ -15,6 +15,7 @@ __all__ = [
     "AOI",
     "AOI_FILE",
     "HERE_SECONDS",
+    "MONITOR",
     "QUARANTINE",
     "SHARED",
     "WEBHOOK",
@@ -22,6 +23,7 @@ __all__ = [
     "bound_to",
     "here_parameters",
     "memory_parameter",
+    "monitor_parameter",
     "parameter_of",
     "quarantine_parameter",
     "retention_parameters",
@@ -33,6 +35,7 @@ QUARANTINE = "quarantine"
 AOI_FOLDER = "/etc/acd/aoi"
 AOI_FILE = f"{AOI_FOLDER}/aoi.json"
 WEBHOOK = "webhook"
+MONITOR = "monitor"
 HERE_SECONDS = "here-seconds"
 
 REQUIRED_DEFAULTS = {"aoi": "default", "layout": "default"}
@@ -98,8 +101,15 @@ def here_parameters() -> list[Parameter]:
 
 def webhook_parameter() -> Parameter:
     """The webhook for the end of the workflow; not a setting of a job."""
-    description = "http:// or https:// address that gets a CloudEvent when the workflow ends; empty: none is sent"
+    description = (
+        "http:// or https:// address that gets the events of the AOI when the workflow ends; empty: none are sent"
+    )
     return Parameter(name=WEBHOOK, value="", description=description)
+
+
+def monitor_parameter() -> Parameter:
+    """The name of the monitor in the values of the chart; not a setting of a job."""
+    return Parameter(name=MONITOR, value="", description="Name of the monitor, for events; the chart sets it")
 
 
 def _description(bounds: list[Bound]) -> str:

@@ -24,7 +24,7 @@ from acdtask.engine.workflow_limits import POD_SECONDS
 from acdtask.jobs.contract import Job
 from acdtask.jobs.registry import load_job
 from workflows.metrics import figure_metrics, figure_outputs
-from workflows.parameters import AOI, AOI_FILE, AOI_FOLDER, HERE_SECONDS, QUARANTINE, Bound
+from workflows.parameters import AOI, AOI_FILE, AOI_FOLDER, HERE_SECONDS, MONITOR, QUARANTINE, WEBHOOK, Bound
 from workflows.retries import HERE_MEMORY, memory_patch, retry_strategy
 
 __all__ = [
@@ -49,6 +49,14 @@ FROM = "from"
 IMAGE = "acdtask"
 """Placeholder that the chart replaces by the image."""
 
+RUN_NOTE = {
+    "ACD_RUN_AOI": f"{{{{=workflow.parameters.{WEBHOOK} == '' ? '' : workflow.parameters.{AOI}}}}}",
+    "ACD_RUN_MONITOR": f"{{{{workflow.parameters.{MONITOR}}}}}",
+    "ACD_RUN_WORKFLOW": "{{workflow.name}}",
+    "ACD_RUN_NAMESPACE": "{{workflow.namespace}}",
+}
+"""What the note of a run contains. Without a webhook there is none, since nothing would remove it."""
+
 PATCHES = ("patches.geojson", "patches.parquet")
 ARTIFACTS = {"monitor": PATCHES, "fuse": PATCHES, "report": ("report/", "quicklook.png")}
 """Artifacts for the Argo UI, of a pod that publishes a job's results; folders end in a slash."""
@@ -64,14 +72,18 @@ class Main(Container):
         args: list[str],
         seconds: int = POD_SECONDS["gather"],
         mounts: list[VolumeMount] | None = None,
+        *,
+        of_aoi: bool = True,
         **options: Any,
     ):
+        """A pod of a run of an AOI notes that the run began, so that its end is reported."""
+        variables = {"ACD_RUN_ID": "{{workflow.uid}}", "ACD_LOG": "json", **(RUN_NOTE if of_aoi else {})}
         super().__init__(
             name=name,
             image=IMAGE,
             command=["acdtask"],
             args=args,
-            env=[Env(name="ACD_RUN_ID", value="{{workflow.uid}}"), Env(name="ACD_LOG", value="json")],
+            env=[Env(name=name, value=value) for name, value in variables.items()],
             security_context=SecurityContext(
                 allow_privilege_escalation=False,
                 capabilities=Capabilities(drop=["ALL"]),

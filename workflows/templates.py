@@ -28,11 +28,13 @@ from acdtask.jobs.registry import JOBS, load_job
 from workflows.metrics import duration_metric
 from workflows.parameters import (
     AOI,
+    MONITOR,
     WEBHOOK,
     Bound,
     bound_to,
     here_parameters,
     memory_parameter,
+    monitor_parameter,
     parameter_of,
     quarantine_parameter,
     retention_parameters,
@@ -50,6 +52,7 @@ from workflows.pods import (
     round_output,
     run_pod,
 )
+from workflows.retries import LIMIT
 
 __all__ = ["ALONE", "CHAIN", "TIDY", "after_all_of", "build_all"]
 
@@ -61,6 +64,9 @@ ALONE = ("fuse",)
 
 TIDY = "tidy"
 """The workflow that deletes old files of the cube; it has no AOI."""
+
+REST = "rest"
+"""The DAG, and the task, with the remaining jobs of the chain."""
 
 ITEM = "{{item}}"
 PLAN_OUTPUTS = ("plan-id", "shards", "shard-units", "way")
@@ -95,9 +101,9 @@ def _workflow(title: str, jobs: list[str]) -> WorkflowTemplate:
         by_parameter.setdefault(bound.parameter, []).append(bound)
     parameters = [parameter_of(group) for group in by_parameter.values()]
     parameters += [memory_parameter(), *here_parameters(), quarantine_parameter(), webhook_parameter()]
+    parameters.append(monitor_parameter())
     workflow = _empty_workflow(title, _annotations(title, jobs), parameters)
     aoi = reference(workflow, AOI)
-    workflow.synchronization = Synchronization(mutexes=[Mutex(name=f"acd-{aoi}")])
     # Optional, so that a missing AOI is an error of the plan instead of a pod that waits forever.
     workflow.volumes = [Volume(name=AOI, config_map=ConfigMapVolumeSource(name=f"acd-aoi-{aoi}", optional=True))]
     with workflow:
@@ -154,7 +160,7 @@ def _tidy_workflow() -> WorkflowTemplate:
     for parameter in retention:
         args += [f"--{parameter.name}", reference(workflow, str(parameter.name))]
     with workflow:
-        Main(TIDY, args, POD_SECONDS["run"])
+        Main(TIDY, args, POD_SECONDS["run"], of_aoi=False)
         workflow.on_exit = str(_exit_dag(workflow, "", FAILED_WITH_WEBHOOK).name)
     return workflow
 
@@ -163,10 +169,15 @@ def _job_dag(workflow: WorkflowTemplate, job: Job[Any, Any], bounds: list[Bound]
     """Build the DAG of one job: its plan, and the pods for work that is too large for the planning pod."""
     planning = plan_pod(workflow, job, bounds)
     pods = _Pods(workflow, job)
-    with _dag(workflow, job) as dag:
+    with _dag(workflow, job, synchronization=_mutex(workflow)) as dag:
         plan = Task(name="plan", template=planning)
         pods.add_rounds(lambda name: str(plan.get_parameter(name).value), plan)
     return dag
+
+
+def _mutex(workflow: WorkflowTemplate) -> Synchronization:
+    """The mutex of the AOI, for the entry DAG. The exit handler runs after it, so that no run waits for a receiver."""
+    return Synchronization(mutexes=[Mutex(name=f"acd-{reference(workflow, AOI)}")])
 
 
 def _plan_outputs(job: Job[Any, Any]) -> list[str]:
@@ -228,13 +239,25 @@ class _Pods:
 
 
 def _chain_dag(workflow: WorkflowTemplate, title: str, dags: list[DAG], bounds: list[Bound]) -> None:
-    """Build the DAG of the chain: one pod runs small jobs; a larger job gets pods; the DAG calls itself for the rest.
+    """Build the DAGs of the chain: one pod runs small jobs; a larger job gets pods; a DAG like this does the rest.
 
-    Because of the recursion, every reference is to an output of the DAG's own first task, which has always run.
+    Because of the recursion, every reference is to an output of the DAG's own first task, which has always run. The
+    entry DAG is not part of the recursion, since it holds the mutex.
     """
     chain = chain_pod(workflow, [str(dag.name) for dag in dags], bounds)
-    metrics = duration_metric(title, reference(workflow, AOI))
-    with DAG(name=title, fail_fast=False, inputs=[Parameter(name=FROM, value=str(dags[0].name))], metrics=metrics):
+    _chain_steps(DAG(name=REST, fail_fast=False, inputs=[Parameter(name=FROM)]), chain, dags)
+    entry = DAG(
+        name=title,
+        fail_fast=False,
+        inputs=[Parameter(name=FROM, value=str(dags[0].name))],
+        metrics=duration_metric(title, reference(workflow, AOI)),
+        synchronization=_mutex(workflow),
+    )
+    _chain_steps(entry, chain, dags)
+
+
+def _chain_steps(steps: DAG, chain: Main, dags: list[DAG]) -> None:
+    with steps:
         plan = Task(name="plan", template=chain, arguments={FROM: f"{{{{inputs.parameters.{FROM}}}}}"})
         tasks = []
         for dag in dags:
@@ -247,8 +270,8 @@ def _chain_dag(workflow: WorkflowTemplate, title: str, dags: list[DAG], bounds: 
             tasks.append(task)
         next_job = plan.get_parameter("next").value
         Task(
-            name="rest",
-            template=title,
+            name=REST,
+            template=REST,
             arguments={FROM: next_job},
             when=f"{next_job} != {END}",
             depends=" && ".join(str(task.name) for task in tasks),
@@ -273,10 +296,12 @@ def _notify_pod(workflow: WorkflowTemplate, aoi: str) -> Main:
         "webhook": reference(workflow, WEBHOOK),
         "workflow": "{{workflow.name}}",
         "namespace": "{{workflow.namespace}}",
+        **({"monitor": reference(workflow, MONITOR)} if aoi else {}),
+        "retry": "{{retries}}",
+        "retries": str(LIMIT),
     }
-    return Main(
-        "notify", ["notify", *[argument for name, value in options.items() for argument in (f"--{name}", value)]]
-    )
+    args = [argument for name, value in options.items() for argument in (f"--{name}", value)]
+    return Main("notify", ["notify", *args], of_aoi=False)
 
 
 def _annotations(title: str, jobs: list[str]) -> dict[str, str]:

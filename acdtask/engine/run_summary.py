@@ -7,8 +7,6 @@ records, and nothing of them enters a product.
 
 from __future__ import annotations
 
-import os
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +16,8 @@ from pydantic import BaseModel
 
 from acdtask import log
 from acdtask.cube.aoi import load_aoi
+from acdtask.engine.run_ids import current_run, run_folder
+from acdtask.engine.run_notes import note_begin
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Findings, Job, Plan, PlanHead, Series, Settings, Site
 from acdtask.jobs.quarantine import LeftOut, unusable_of
@@ -30,7 +30,6 @@ __all__ = [
     "Meter",
     "StageFailure",
     "WorkDone",
-    "current_run",
     "failures_of",
     "record_gathered",
     "record_of_this_run",
@@ -41,7 +40,6 @@ __all__ = [
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
-RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 ERRORS = "errors/"
 
 _events = log.events("engine")
@@ -159,12 +157,6 @@ class Meter:
         }
 
 
-def current_run() -> str:
-    """The run that this process is part of, or an empty string. SETTING_INVALID."""
-    run = os.environ.get("ACD_RUN_ID", "")
-    return run if not run else _valid_run_id(run)
-
-
 def record_plan(plan: PlanHead, settings: Settings, site: Site) -> None:
     """Record what was planned, unless this run has gathered the job: this pod is then a duplicate that started late."""
     run = current_run()
@@ -212,14 +204,14 @@ def record_of_this_run(job: str, site: Site) -> JobRecord | None:
 
 def records_of(run: str, site: Site) -> list[JobRecord]:
     """The records of a run's jobs, sorted by job."""
-    folder = _folder(_valid_run_id(run), site)
+    folder = run_folder(run, site)
     names = [name for name in folder.list() if "/" not in name]
     return [_read(JobRecord, folder, name) for name in names]
 
 
 def failures_of(run: str, site: Site) -> list[StageFailure]:
     """The failures of a run's stages, sorted by file name."""
-    folder = _folder(_valid_run_id(run), site)
+    folder = run_folder(run, site)
     return [_read(StageFailure, folder, name) for name in folder.list(ERRORS.rstrip("/"))]
 
 
@@ -229,8 +221,10 @@ def recording_failure(
 ) -> Iterator[None]:
     """Record an error raised in the block, if this process is part of a run, and re-raise it.
 
-    `stage` is plan, run or gather.
+    Also notes that the run began. `stage` is plan, run or gather.
     """
+    if address:
+        note_begin(Site(address))
     try:
         yield
     except Exception as error:
@@ -257,7 +251,7 @@ def _store_failure(error: AcdError, address: str, job: str, stage: str, round_na
     )
     parts = [job, stage, round_name, "" if shard is None else f"{shard:04d}"]
     key = f"{ERRORS}{'.'.join(part for part in parts if part)}.json"
-    _folder(run, Site(address)).put(key, seal(failure.model_dump_json().encode()))
+    run_folder(run, Site(address)).put(key, seal(failure.model_dump_json().encode()))
 
 
 def _planned(run: str, plan: PlanHead, aoi: str) -> JobRecord:
@@ -278,7 +272,7 @@ def _planned(run: str, plan: PlanHead, aoi: str) -> JobRecord:
 
 def _record_of(run: str, job: str, site: Site) -> JobRecord | None:
     """The record of a job, or None. It is only informative, so a damaged one is treated as missing and rewritten."""
-    folder, key = _folder(run, site), f"{job}.json"
+    folder, key = run_folder(run, site), f"{job}.json"
     data = folder.find(key)
     if data is not None and not is_sealed(data):
         _events.warning("document.damaged", file=folder.address_of(key))
@@ -293,18 +287,4 @@ def _read(kind: type[ModelT], folder: Store, key: str) -> ModelT:
 
 
 def _store_record(record: JobRecord, site: Site) -> None:
-    _folder(record.run, site).put(f"{record.job}.json", seal(record.model_dump_json(indent=1).encode()))
-
-
-def _folder(run: str, site: Site) -> Store:
-    return site.runs.within(f"workflows/{run}")
-
-
-def _valid_run_id(run: str) -> str:
-    if not RUN_ID.fullmatch(run):
-        raise AcdError(
-            ErrorCode.SETTING_INVALID,
-            f"the run id {run!r} is invalid",
-            "Use letters, digits, '.', '_' and '-', at most 128 characters (ACD_RUN_ID or --run).",
-        )
-    return run
+    run_folder(record.run, site).put(f"{record.job}.json", seal(record.model_dump_json(indent=1).encode()))

@@ -25,7 +25,8 @@ from acdtask.engine.planning import (
     unusable_lines,
 )
 from acdtask.engine.rounds import EncodedHandouts, Gathering, RoundState, ShardError, digest_of, find_gathering
-from acdtask.engine.run_summary import Meter, WorkDone, current_run
+from acdtask.engine.run_ids import current_run
+from acdtask.engine.run_summary import Meter, WorkDone
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.codec import decode, encode
 from acdtask.jobs.contract import Context, Handouts, LeftOutShard, Nothing, PlanHead, Results, Round, Site

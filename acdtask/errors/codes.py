@@ -503,6 +503,26 @@ class ErrorCode(Enum):
         "Monitors could not be checked, since a server did not respond.",
         "Check the named address, and try again.",
     )
+    EVENT_DAMAGED = _input(
+        542,
+        "A file of the outbox is damaged.",
+        "Restore the file from a backup, or delete it: its event is then lost.",
+    )
+    EVENT_REFUSED = _config(
+        543,
+        "The receiver rejected an event, which was set aside.",
+        "Correct the receiver, then send it with 'acdtask notify --resend-refused'.",
+    )
+    EVENTS_BEING_SENT = _transient(
+        544,
+        "Another process is sending the events of this area.",
+        "Run the command again in a few minutes; a process that was killed gives way by then.",
+    )
+    RUN_STOPPED = _input(
+        545,
+        "A run ended without reporting it: it was stopped or terminated, or its last pod was lost.",
+        "Submit the workflow again: it does only what is missing.",
+    )
     UNUSABLE_FILES = _input(
         548,
         "More files of the source cannot be used than --unusable-files allows.",

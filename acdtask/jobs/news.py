@@ -1,84 +1,163 @@
-"""Images of a series that were announced, and images that are to be announced (docs/decisions/0027).
+"""Images of a watch that were announced, and images that are to be announced (docs/decisions/0044).
 
-Below `products/<aoi>/monitor/<series>/news/`, `watermark.json` is created once, by the first publication or the first
-notification. A publication creates `pending/<month>/<image>.json` for each image after the watermark that was not
-announced yet. Once an event is delivered, `announced/<month>/<image>.json` is created and the pending file deleted. If
-anything is killed in between, the image stays pending until an event that names it is delivered.
+A watch is what a series is for its user: AOI, variable, layout, records and name, without thresholds and versions.
+Below `events/<aoi>/news/<watch>/`, `watermark.json` is created once, by the first publication or the first
+notification. A publication writes `pending/<month>/<image>.json` for each image after the watermark that has something
+to announce. Once an event with the image is in the outbox, `announced/<month>/<image>.json` is written and the pending
+file deleted. If anything is killed in between, the image stays pending until an event that names it is in the outbox.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterable
+from typing import NamedTuple, TypeVar
+
+from pydantic import BaseModel
 
 from acdtask.errors import ErrorCode
 from acdtask.jobs.contract import Series
 from acdtask.jobs.parts import month_of
-from acdtask.storage.seal import seal, unseal
+from acdtask.storage.seal import parse_sealed, seal, unseal
 from acdtask.storage.store import Store
 
-__all__ = ["News", "news_key"]
+__all__ = ["EVENTS", "Announced", "Box", "News", "PendingImage", "news_key"]
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+EVENTS = "events"
+"""Folder of the store with the outbox and the news of each AOI."""
 
 WATERMARK, PENDING, ANNOUNCED = "watermark.json", "pending", "announced"
-REPAIR_HINT = "Delete the file: the next run recreates it, and announces none of the existing images."
+WATERMARK_HINT = "Delete the file: the next run recreates it, and announces none of the existing images."
+IMAGE_HINT = "Delete the file: its image may be announced again."
 
 
-def news_key(datetime: dt.datetime, image: str) -> str:
-    """The key of an image in the news of its series.
+class Box(NamedTuple):
+    """Bounding box of a patch in longitude and latitude.
 
-    >>> news_key(dt.datetime(2018, 7, 31, tzinfo=dt.UTC), "2018-07-19_2018-07-31-0123456789ab")
-    '2018-07/2018-07-19_2018-07-31-0123456789ab'
+    >>> Box(6.0, 50.0, 6.2, 50.2).overlaps(Box(6.1, 50.1, 6.3, 50.3)), Box(6, 50, 7, 51).overlaps(Box(8, 50, 9, 51))
+    (True, False)
     """
-    return f"{month_of(datetime)}/{image}"
+
+    west: float
+    south: float
+    east: float
+    north: float
+
+    def overlaps(self, other: Box) -> bool:
+        """Whether the boxes have a point in common."""
+        apart = self.west > other.east or other.west > self.east
+        return not apart and self.south <= other.north and other.south <= self.north
+
+
+class PendingImage(BaseModel, frozen=True):
+    """An image to announce: its key, the series that judged it last, and the name of its product there."""
+
+    key: str
+    series: str
+    product: str
+
+
+class Announced(BaseModel, frozen=True):
+    """What was announced of an image.
+
+    Attributes:
+        key: key of the image, from `news_key`.
+        run: run whose event announced it last.
+        series: series that judged it first.
+        products: names of the products of that series whose patches were announced.
+        boxes: bounding boxes of all patches that were announced.
+    """
+
+    key: str
+    run: str
+    series: str
+    products: tuple[str, ...] = ()
+    boxes: tuple[Box, ...] = ()
+
+    def knows(self, box: Box) -> bool:
+        """Whether an announced patch overlaps a box."""
+        return any(box.overlaps(announced) for announced in self.boxes)
+
+
+def news_key(datetime: dt.datetime, label: str) -> str:
+    """The key of an image in the news of its watch.
+
+    >>> news_key(dt.datetime(2018, 7, 31, tzinfo=dt.UTC), "2018-07-19_2018-07-31")
+    '2018-07/2018-07-19_2018-07-31'
+    """
+    return f"{month_of(datetime)}/{label}"
 
 
 class News:
-    """Tracks which images of a series have been announced."""
+    """Tracks which images of a watch have been announced."""
 
     def __init__(self, store: Store, series: Series) -> None:
-        self._store = store.within(f"products/{series.aoi}/monitor/{series.id}/news")
+        self._store = store.within(f"{EVENTS}/{series.aoi}/news/{series.watch or series.id}")
+        self._of_series = store.within(f"products/{series.aoi}/monitor/{series.id}/news")
         self._series = series
 
     def open(self) -> None:
-        """Create the watermark of the series, unless it exists."""
-        body = json.dumps({"watermark": self._series.watermark.isoformat()}).encode()
-        self._store.create(WATERMARK, seal(body))
+        """Create the watermark of the watch, unless it exists. Earlier versions of acd had one for each series."""
+        if self._store.exists(WATERMARK):
+            return
+        body = seal(json.dumps({"watermark": self._series.watermark.isoformat()}).encode())
+        self._store.create(WATERMARK, self._of_series.find(WATERMARK) or body)
 
-    def add(self, images: Iterable[tuple[dt.datetime, str]]) -> None:
-        """Mark images as pending if they are after the watermark and were not announced.
+    def was_announced_in_series(self, datetime: dt.datetime, product: str) -> bool:
+        """Whether an earlier version of acd announced the product."""
+        return self._of_series.exists(f"{ANNOUNCED}/{news_key(datetime, product)}.json")
 
-        Each image is given as its datetime and name. PRODUCT_DAMAGED.
-        """
-        self.open()
-        watermark = self._watermark()
-        for datetime, image in images:
-            key = f"{news_key(datetime, image)}.json"
-            if datetime > watermark and not self._store.exists(f"{ANNOUNCED}/{key}"):
-                self._store.create(f"{PENDING}/{key}", seal(b"{}"))
-
-    def includes(self, datetime: dt.datetime, image: str) -> bool:
-        """Whether an image is to be announced."""
-        key = f"{news_key(datetime, image)}.json"
-        return self._store.exists(f"{PENDING}/{key}") and not self._store.exists(f"{ANNOUNCED}/{key}")
-
-    def pending(self) -> list[str]:
-        """Keys (`news_key`) of the images to announce, sorted."""
-        keys = [key.removeprefix(f"{PENDING}/").removesuffix(".json") for key in self._store.list(PENDING)]
-        return [key for key in keys if not self._store.exists(f"{ANNOUNCED}/{key}.json")]
-
-    def acknowledge(self, keys: Iterable[str], run: str) -> None:
-        """Mark images as announced, after an event with them was delivered.
-
-        `keys` are from `pending`; `run` is the run that sent the event.
-        """
-        for key in keys:
-            self._store.create(f"{ANNOUNCED}/{key}.json", seal(json.dumps({"run": run}).encode()))
-        for key in self._store.list(PENDING):
-            if self._store.exists(f"{ANNOUNCED}/{key.removeprefix(f'{PENDING}/')}"):
-                self._store.delete(key)
-
-    def _watermark(self) -> dt.datetime:
+    def watermark(self) -> dt.datetime:
+        """The datetime after which images are news. PRODUCT_DAMAGED."""
         address = self._store.address_of(WATERMARK)
-        body = unseal(self._store.get(WATERMARK), address, ErrorCode.PRODUCT_DAMAGED, REPAIR_HINT)
+        body = unseal(self._store.get(WATERMARK), address, ErrorCode.PRODUCT_DAMAGED, WATERMARK_HINT)
         return dt.datetime.fromisoformat(json.loads(body)["watermark"])
+
+    def add(self, key: str, product: str) -> None:
+        """Mark an image as pending, with the name of its product in this series."""
+        image = PendingImage(key=key, series=self._series.id, product=product)
+        self._store.put(f"{PENDING}/{key}.json", seal(image.model_dump_json().encode()))
+
+    def find_pending(self, key: str) -> PendingImage | None:
+        """The pending image of a key; None if it is not pending. PRODUCT_DAMAGED."""
+        return self._find(PendingImage, f"{PENDING}/{key}.json")
+
+    def pending(self) -> list[PendingImage]:
+        """The images to announce, by key. PRODUCT_DAMAGED."""
+        keys = [key.removeprefix(f"{PENDING}/").removesuffix(".json") for key in self._store.list(PENDING)]
+        return [image for image in map(self.find_pending, keys) if image is not None]
+
+    def find_announced(self, key: str) -> Announced | None:
+        """What was announced of an image; None if nothing. PRODUCT_DAMAGED."""
+        return self._find(Announced, f"{ANNOUNCED}/{key}.json")
+
+    def acknowledge(self, image: Announced) -> None:
+        """Record that an event in the outbox announces an image, which is then no longer pending.
+
+        An image that was published again in between stays pending.
+        """
+        earlier = self.find_announced(image.key)
+        if earlier is not None:
+            image = earlier.model_copy(
+                update={
+                    "run": image.run,
+                    "products": tuple(dict.fromkeys((*earlier.products, *image.products))),
+                    "boxes": tuple(dict.fromkeys((*earlier.boxes, *image.boxes))),
+                }
+            )
+        if image != earlier:
+            self._store.put(f"{ANNOUNCED}/{image.key}.json", seal(image.model_dump_json().encode()))
+        pending = self.find_pending(image.key)
+        if pending is not None and (pending.series != image.series or pending.product in image.products):
+            self.drop(image.key)
+
+    def drop(self, key: str) -> None:
+        """Forget a pending image."""
+        self._store.delete(f"{PENDING}/{key}.json")
+
+    def _find(self, kind: type[ModelT], key: str) -> ModelT | None:
+        body = self._store.find(key)
+        address = self._store.address_of(key)
+        return parse_sealed(kind, body, address, ErrorCode.PRODUCT_DAMAGED, IMAGE_HINT) if body else None

@@ -83,13 +83,15 @@ class Series(BaseModel, frozen=True):
     Attributes:
         aoi: name of the AOI.
         id: content id, made from what the user asked for.
-        watermark: datetime of the newest image when the plan was made. If this plan opens the series, only later
+        watermark: datetime of the newest image when the plan was made. If this plan opens the watch, only later
             images are news.
+        watch: id of what the series is for its user, whatever its thresholds and versions (docs/decisions/0044).
     """
 
     aoi: str
     id: str
     watermark: dt.datetime
+    watch: str = ""
 
 
 class Work(BaseModel, frozen=True, extra="forbid", ser_json_inf_nan="strings"):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import groupby
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import quote
 
 from acdtask.engine.run_summary import JobRecord, StageFailure, failures_of, records_of
@@ -14,14 +15,21 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.cautions import merged
 from acdtask.jobs.contract import ImageFindings, Series, Site
 from acdtask.jobs.news import News
+from acdtask.notify.outbox import Event
 
-__all__ = ["FinishedRun", "Message", "Status", "attributes_of", "message_of"]
+if TYPE_CHECKING:
+    from acdtask.jobs.monitor.news import NewsOfImage
 
-Status = Literal["Succeeded", "Failed", "Error"]
+__all__ = ["FinishedRun", "Status", "StoredRun", "alert_of", "attributes_of", "end_of", "read_run", "unreadable"]
+
+Status = Literal["Succeeded", "Failed", "Error", "Stopped"]
 Kind: TypeAlias = tuple[str, str, str, int]
 """Job, stage, round and error number of a failure."""
 
 ALERT, HEARTBEAT, FAILED = (f"io.github.acd.run.{name}" for name in ("alert", "heartbeat", "failed"))
+
+ALERT_SUFFIX = "alert"
+"""In the id of an event that announces the patches of a run that did not succeed."""
 
 MAX_IMAGES = 200
 MAX_CAUSES = 20
@@ -31,17 +39,26 @@ MAX_DETAIL = 300
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that has ended; `workflow` and `namespace` may be empty."""
+    """A run that has ended; `workflow`, `namespace` and `monitor` may be empty.
+
+    Attributes:
+        status: of the workflow; Stopped if it ended without reporting it.
+        attempt: from 2 if the workflow was retried as a whole.
+    """
 
     run: str
     status: Status
     aoi: str
     workflow: str = ""
     namespace: str = ""
+    monitor: str = ""
+    attempt: int = 1
 
 
-def attributes_of(finished: FinishedRun, data: dict[str, Any]) -> dict[str, str]:
-    """The attributes of the CloudEvent, without time. The same run and status give the same source and id.
+def attributes_of(finished: FinishedRun, data: dict[str, Any], suffix: str = "") -> dict[str, str]:
+    """The attributes of the CloudEvent, without time. The same run, status and attempt give the same source and id.
+
+    `suffix` replaces the status in the id.
 
     >>> finished = FinishedRun("7c1e", "Succeeded", "koln", "acd-all-x", "acd")
     >>> attributes = attributes_of(finished, {"patches": 2})
@@ -49,13 +66,14 @@ def attributes_of(finished: FinishedRun, data: dict[str, Any]) -> dict[str, str]
     ('io.github.acd.run.alert', '/namespaces/acd/workflows/acd-all-x', '7c1e-succeeded')
     """
     judged_nothing = data.get("area_px", 0) and not data.get("judged_px", 0)
-    failed = finished.status != "Succeeded" or judged_nothing
+    failed = (finished.status != "Succeeded" and suffix != ALERT_SUFFIX) or judged_nothing
     kind = FAILED if failed else ALERT if data["patches"] else HEARTBEAT
+    attempt = f"-{finished.attempt}" if finished.attempt > 1 else ""
     attributes = {
         "specversion": "1.0",
         "type": kind,
         "source": _source(finished),
-        "id": f"{finished.run}-{finished.status.lower()}",
+        "id": f"{finished.run}-{suffix or finished.status.lower()}{attempt}",
         "subject": finished.aoi,
         "datacontenttype": "application/json",
     }
@@ -63,80 +81,83 @@ def attributes_of(finished: FinishedRun, data: dict[str, Any]) -> dict[str, str]
 
 
 @dataclass(frozen=True)
-class Message:
-    """The content of an event.
+class StoredRun:
+    """What a run left in the store.
 
     Attributes:
-        data: the run's figures, its news, and the result of each job.
-        announces: series with the keys of the images that the event announces.
+        records: its jobs.
+        causes: of its failure.
+        images: images that are not of a series; without news of other runs.
+        news: images of its series to announce, by series.
     """
-
-    data: dict[str, Any]
-    announces: tuple[tuple[Series, list[str]], ...] = ()
-
-    def acknowledge(self, finished: FinishedRun, site: Site) -> None:
-        """Record what a delivered event announced. A failure announces nothing; the next run announces it again."""
-        if attributes_of(finished, self.data)["type"] != FAILED:
-            for series, keys in self.announces:
-                News(site.store, series).acknowledge(keys, finished.run)
-
-
-@dataclass(frozen=True)
-class _StoredRun:
-    """What a run left in the store."""
 
     records: Sequence[JobRecord] = ()
     jobs: Sequence[dict[str, Any]] = ()
     causes: Sequence[dict[str, Any]] = ()
     images: Sequence[ImageFindings] = ()
-    announces: tuple[tuple[Series, list[str]], ...] = ()
+    news: Sequence[tuple[Series, Sequence[NewsOfImage]]] = ()
+
+    @property
+    def news_images(self) -> list[ImageFindings]:
+        """The images to announce."""
+        return [image.findings for _, images in self.news for image in images]
 
 
-def message_of(finished: FinishedRun, site: Site) -> Message:
-    """Make the content of the event; its news are the images of the run's series that were not announced yet.
+def alert_of(finished: FinishedRun, stored: StoredRun) -> Event | None:
+    """The event that announces the patches of a run that did not succeed; None if there are none to announce."""
+    if finished.status == "Succeeded" or not any(image.patches for image in stored.news_images):
+        return None
+    data = _data(finished, replace(stored, causes=()), stored.news_images)
+    return _event(attributes_of(finished, data, ALERT_SUFFIX), data, stored)
 
-    A new series gets its watermark. If the run failed and the store cannot be read, that error is the only cause.
-    RUN_UNKNOWN if a run that succeeded left no records; errors of Store.
+
+def end_of(finished: FinishedRun, stored: StoredRun) -> Event:
+    """The event that reports the end of a run, with its news if it succeeded."""
+    if finished.status != "Succeeded":
+        data = _data(finished, stored, stored.images)
+        return _event(attributes_of(finished, data), data, replace(stored, news=()))
+    data = _data(finished, stored, [*stored.news_images, *stored.images])
+    return _event(attributes_of(finished, data), data, stored)
+
+
+def _event(attributes: dict[str, str], data: dict[str, Any], stored: StoredRun) -> Event:
+    announces = tuple((series, tuple(image.announced for image in images)) for series, images in stored.news)
+    time = datetime.now(UTC).isoformat()
+    return Event(attributes={**attributes, "time": time}, data=data, announces=announces)
+
+
+def unreadable(error: AcdError) -> StoredRun:
+    """A run whose records cannot be read."""
+    return StoredRun(causes=[_cause(("", "notify", "", error.code.value.number), error.code.name, error.detail, 1)])
+
+
+def read_run(finished: FinishedRun, site: Site) -> StoredRun:
+    """Read what a run left: its jobs, the causes of a failure, and the images of its series to announce.
+
+    A new watch gets its watermark. RUN_UNKNOWN if a run that succeeded left no records; errors of Store.
     """
-    try:
-        stored = _read(finished, site)
-    except AcdError as error:
-        if finished.status == "Succeeded":
-            raise
-        cause = _cause(("", "notify", "", error.code.value.number), error.code.name, error.detail, 1)
-        stored = _StoredRun(causes=[cause])
-    return Message(_data(finished, stored), stored.announces)
+    from acdtask.jobs.monitor.news import news_of_images
 
-
-def _read(finished: FinishedRun, site: Site) -> _StoredRun:
-    """Read the records of a run: jobs, images, and the causes of a failure."""
     records = records_of(finished.run, site)
     if finished.status == "Succeeded" and not records:
         raise AcdError(ErrorCode.RUN_UNKNOWN, f"there is no record of run {finished.run} at {site.address}")
-    failed = finished.status != "Succeeded"
-    causes = _causes(records, failures_of(finished.run, site), site) if failed else []
+    causes = [] if finished.status == "Succeeded" else _causes(records, failures_of(finished.run, site), site)
+    if finished.status == "Stopped":
+        stopped = ErrorCode.RUN_STOPPED
+        causes = [_cause(("", "", "", stopped.value.number), stopped.name, stopped.value.meaning, 1), *causes]
     jobs = [_job(record, site) for record in records]
     images: list[ImageFindings] = []
-    announces: list[tuple[Series, list[str]]] = []
+    news: list[tuple[Series, Sequence[NewsOfImage]]] = []
     for record in records:
         if record.series is not None:
-            news, keys = _news_of(record.series, site)
-            images += news
-            announces.append((record.series, keys))
+            News(site.store, record.series).open()
+            news.append((record.series, news_of_images(record.series, finished.run, site)))
         elif record.gathered and not record.gathered_before:
             images += record.findings.images
-    return _StoredRun(records, jobs, causes, images, tuple(announces))
+    return StoredRun(records, jobs, causes, images, news)
 
 
-def _news_of(series: Series, site: Site) -> tuple[list[ImageFindings], list[str]]:
-    from acdtask.jobs.monitor.news import pending_images
-
-    News(site.store, series).open()
-    return pending_images(series, site)
-
-
-def _data(finished: FinishedRun, stored: _StoredRun) -> dict[str, Any]:
-    images = stored.images
+def _data(finished: FinishedRun, stored: StoredRun, images: Sequence[ImageFindings]) -> dict[str, Any]:
     announced = {(image.label, image.datetime) for image in images}
     gathered = [image for record in stored.records if record.gathered for image in record.findings.images]
     return {
@@ -145,6 +166,7 @@ def _data(finished: FinishedRun, stored: _StoredRun) -> dict[str, Any]:
         "namespace": finished.namespace,
         "status": finished.status,
         "aoi": finished.aoi,
+        "monitor": finished.monitor,
         "patches": sum(image.patches or 0 for image in images),
         "changed_area_m2": round(sum(image.changed_area_m2 or 0.0 for image in images), 1),
         "images": [image.model_dump(mode="json", exclude={"warnings"}) for image in images[-MAX_IMAGES:]],
@@ -152,17 +174,17 @@ def _data(finished: FinishedRun, stored: _StoredRun) -> dict[str, Any]:
         "images_not_announced": sum((image.label, image.datetime) not in announced for image in gathered),
         "area_px": sum(image.area_px or 0 for image in images),
         "judged_px": sum(image.judged_px or 0 for image in images),
-        "warnings": _warnings(stored),
+        "warnings": _warnings(stored, images),
         "files": {name: address for record in stored.records for name, address in record.findings.files.items()},
         "jobs": list(stored.jobs),
         "causes": list(stored.causes),
     }
 
 
-def _warnings(stored: _StoredRun) -> list[dict[str, Any]]:
+def _warnings(stored: StoredRun, announced: Sequence[ImageFindings]) -> list[dict[str, Any]]:
     """The warnings about the announced images and about this run's results, one of each kind and job."""
     records = [record for record in stored.records if record.gathered and not record.gathered_before]
-    images = [*stored.images, *(image for record in records for image in record.findings.images)]
+    images = [*announced, *(image for record in records for image in record.findings.images)]
     of_images = [caution for image in images for caution in image.warnings]
     # Those about images are in `images` one by one; those of a run without images, and about unjudged ones, are not.
     of_runs = [

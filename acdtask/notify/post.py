@@ -22,6 +22,8 @@ AUTHORIZATION = "ACD_WEBHOOK_AUTHORIZATION"
 CONNECT_SECONDS, ANSWER_SECONDS = 10, 30
 NO_HEADER_VALUE = re.compile(r"[^\x20-\x7e]")
 OK, SERVER_ERRORS = range(200, 300), range(500, 600)
+CONTENT_REFUSED = frozenset({400, 413, 415, 422})
+"""Statuses about the content of a request. Other events may be accepted."""
 
 
 def check_webhook(url: str) -> str:
@@ -34,11 +36,13 @@ def check_webhook(url: str) -> str:
 def post_event(url: str, attributes: dict[str, str], data: dict[str, Any]) -> int:
     """Post one CloudEvent in structured JSON, once, and return the HTTP status, from 200 to 299.
 
-    `time` is added to its attributes. Redirections are not followed. A proxy is taken from HTTP_PROXY, HTTPS_PROXY and
-    NO_PROXY. WEBHOOK_INVALID, WEBHOOK_UNREACHABLE, WEBHOOK_REFUSED.
+    Without `time`, the current time is added. Redirections are not followed. A proxy is taken from HTTP_PROXY,
+    HTTPS_PROXY and NO_PROXY. WEBHOOK_INVALID, WEBHOOK_UNREACHABLE, WEBHOOK_REFUSED; EVENT_REFUSED if the receiver
+    rejects the content.
     """
     host = check_webhook(url)
-    message = to_structured_event(CloudEvent({**attributes, "time": datetime.now(UTC)}, data))
+    time = datetime.fromisoformat(attributes["time"]) if "time" in attributes else datetime.now(UTC)
+    message = to_structured_event(CloudEvent({**attributes, "time": time}, data))
     policy = Policy(CONNECT_SECONDS, ANSWER_SECONDS)
     headers = {**message.headers, **_authorization()}
     try:
@@ -84,4 +88,5 @@ def _unwelcome(status: int, host: str) -> AcdError:
             f"{host} answers HTTP {status}, a redirection, which is not followed",
             "Give the address that it leads to.",
         )
-    return AcdError(ErrorCode.WEBHOOK_REFUSED, f"{host} answers HTTP {status}")
+    code = ErrorCode.EVENT_REFUSED if status in CONTENT_REFUSED else ErrorCode.WEBHOOK_REFUSED
+    return AcdError(code, f"{host} answers HTTP {status}")

@@ -32,6 +32,11 @@ def test_hera_knows_every_field_that_the_chart_adds(name: str, render: Render) -
             assert list(unknown_to_model(resource, model)) == [], resource["metadata"]["name"]
 
 
+def entry(document: Any) -> Any:
+    name = document["spec"]["entrypoint"]
+    return next(template for template in document["spec"]["templates"] if template["name"] == name)
+
+
 def first_pod(document: Any) -> Any:
     return next(template for template in document["spec"]["templates"] if "container" in template)
 
@@ -45,7 +50,7 @@ MADE_UP: list[tuple[Callable[[Any], Any], str]] = [
     (lambda d: d["metadata"], ".metadata.madeUp"),
     (lambda d: d["spec"], ".spec.madeUp"),
     (lambda d: d["spec"]["podGC"], ".spec.podGC.madeUp"),
-    (lambda d: d["spec"]["synchronization"]["mutexes"][0], ".spec.synchronization.mutexes[0].madeUp"),
+    (lambda d: entry(d)["synchronization"]["mutexes"][0], ".synchronization.mutexes[0].madeUp"),
     (lambda d: d["spec"]["volumes"][0]["configMap"], ".spec.volumes[0].configMap.madeUp"),
     (lambda d: d["spec"]["arguments"]["parameters"][2], ".spec.arguments.parameters[2].madeUp"),
     (lambda d: first_pod(d)["container"]["securityContext"]["capabilities"], ".securityContext.capabilities.madeUp"),

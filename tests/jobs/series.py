@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from acdtask.cube.model import Record, RecordQuery
 from acdtask.engine.local import LocalOutcome
-from acdtask.engine.run_summary import record_gathered, record_plan
+from acdtask.engine.run_summary import record_gathered, record_plan, recording_failure
 from acdtask.engine.stages import gather_round, gathered_rounds, make_plan, open_site, run_shard
-from acdtask.errors import ErrorCode
+from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Plan
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
@@ -27,7 +27,9 @@ from acdtask.jobs.products import (
     ImageProduct,
     MonitorManifest,
 )
-from acdtask.notify.event import FinishedRun, attributes_of, message_of
+from acdtask.notify.deliver import report_end, send_waiting
+from acdtask.notify.event import FinishedRun
+from acdtask.notify.outbox import Event, Outbox
 from acdtask.storage.store import Store
 from tests.jobs.small_site import LAYOUT, baseline, ends, make_cube, monitor, run, steady, write_images
 
@@ -104,20 +106,38 @@ def killed(*_: Any) -> None:
     raise KilledError
 
 
+Seen = tuple[str, list[str]]
+"""The kind of an event, and the images that it names."""
+
+
 class Nightly:
-    """Monitors as a workflow does, with an event at the end of each run."""
+    """Monitors as a workflow does, with an event at the end of each run.
+
+    `received` is what the receiver got, with every repetition.
+    """
 
     def __init__(self, cube: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.cube, self._patch, self._runs = cube, monkeypatch, 0
+        self.received: list[Event] = []
 
-    def run(self, *, delivered: bool = True, status: str = "Succeeded", **settings: Any) -> tuple[str, list[str]]:
-        """The kind of the event, and the images that it names."""
+    @property
+    def outbox(self) -> Outbox:
+        return Outbox(open_site(str(self.cube)), "site")
+
+    @property
+    def seen(self) -> list[Seen]:
+        """What the receiver got."""
+        return [short(event) for event in self.received]
+
+    def work(self, **settings: Any) -> str:
+        """The stages of a run, without its end. Returns the id of the run."""
         self._runs += 1
         name, site, job = f"run-{self._runs}", open_site(str(self.cube)), MonitorJob()
         self._patch.setenv("ACD_RUN_ID", name)
         given = MonitorSettings(**{"aoi": str(self.cube.parent / "aoi.json"), "layout": LAYOUT, **settings})
-        plan = make_plan(job, given, site)
-        record_plan(plan, given, site)
+        with recording_failure(site.address, job.name, "plan"):
+            plan = make_plan(job, given, site)
+            record_plan(plan, given, site)
         if not plan.nothing_to_do:
             for round_name in plan.rounds:
                 for shard in range(plan.shards):
@@ -125,9 +145,32 @@ class Nightly:
                 gather_round(job, plan, round_name, site)
             record_gathered(job, plan, gathered_rounds(plan, site), site)
         self._patch.delenv("ACD_RUN_ID")
-        finished = FinishedRun(name, status, "site")  # type: ignore[arg-type]  # a literal, from a test's table
-        message = message_of(finished, site)
-        if delivered:
-            message.acknowledge(finished, site)
-        kind = attributes_of(finished, message.data)["type"].rpartition(".")[2]
-        return kind, [image["label"] for image in message.data["images"]]
+        return name
+
+    def report(self, run: str, *, status: str = "Succeeded", delivered: bool = True) -> None:
+        """The exit handler of a run."""
+        finished = FinishedRun(run, status, "site")  # type: ignore[arg-type]  # a literal, from a test's table
+        report_end(finished, open_site(str(self.cube)))
+        self.send(delivered=delivered)
+
+    def send(self, *, delivered: bool = True) -> None:
+        """Send what waits, to a receiver that may be away."""
+
+        def post(event: Event) -> None:
+            if not delivered:
+                raise AcdError(ErrorCode.WEBHOOK_UNREACHABLE, "the receiver is away")
+            self.received.append(event)
+
+        send_waiting(self.outbox, post)
+
+    def run(self, *, delivered: bool = True, status: str = "Succeeded", **settings: Any) -> Seen:
+        """The kind of the last event of the run, and the images that it names."""
+        before = len(self.received)
+        self.report(self.work(**settings), status=status, delivered=delivered)
+        events = self.received[before:] if delivered else [event for _, event in self.outbox.waiting()]
+        return short(events[-1])
+
+
+def short(event: Event) -> Seen:
+    """The kind of an event, and the images that it names."""
+    return event.attributes["type"].rpartition(".")[2], [image["label"] for image in event.data["images"]]

@@ -27,7 +27,7 @@ from acdtask.jobs.monitor.job import MonitorJob
 from acdtask.jobs.monitor.months import read_images
 from acdtask.jobs.products import ImageProduct
 from acdtask.jobs.report.job import ReportJob, ReportSettings
-from acdtask.notify.event import FinishedRun, message_of
+from acdtask.notify.event import FinishedRun, end_of, read_run
 from acdtask.raster.grid import Layout, RegularGrid
 from acdtask.storage.store import Store
 from tests.change.reference import blobs_of, statistics
@@ -99,7 +99,8 @@ def event_of(cube: Path, outcome: LocalOutcome) -> list[dict[str, Any]]:
     site = open_site(str(cube))
     record_plan(outcome.plan, outcome.plan.settings, site)
     record_gathered(MonitorJob(), outcome.plan, gathered_rounds(outcome.plan, site), site)
-    data = message_of(FinishedRun(RUN, "Succeeded", "site"), site).data
+    finished = FinishedRun(RUN, "Succeeded", "site")
+    data = end_of(finished, read_run(finished, site)).data
     assert not any("warnings" in image for image in data["images"])
     return list(data["warnings"])
 

@@ -22,7 +22,7 @@ from acdtask.errors import AcdError, ErrorCode, ExitStatus
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.ingest.unusable_notes import unusable_files_of
-from acdtask.notify.event import FinishedRun, message_of
+from acdtask.notify.event import FinishedRun, end_of, read_run
 from tests.jobs.rasters import good_pixels, write_tiff
 from tests.jobs.unusual_rasters import NAME, ingest, stored, write_item, write_mask_beside, write_odd
 
@@ -358,7 +358,8 @@ def test_pods_go_on_without_it_too_and_their_account_has_it(
     (record,) = records_of("a-run", open_site(cube))
     assert record.left_out == []
     assert [text[:9] for text in record.unusable] == ["ACD-201: ", "ACD-201: "]
-    (job,) = message_of(FinishedRun("a-run", "Succeeded", "koln"), open_site(cube)).data["jobs"]
+    finished, site = FinishedRun("a-run", "Succeeded", "koln"), open_site(cube)
+    (job,) = end_of(finished, read_run(finished, site)).data["jobs"]
     assert (job["left_out_count"], job["unusable_count"], job["unusable"]) == (0, 2, record.unusable)
     assert len(ingested(tmp_path / "cube")) == 4
 

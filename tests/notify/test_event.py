@@ -15,7 +15,7 @@ from acdtask.engine.run_summary import record_gathered, record_plan, recording_f
 from acdtask.engine.stages import gather_round, gathered_rounds, make_plan, open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Nothing, Plan, Site
-from acdtask.notify.event import FinishedRun, Status, attributes_of, message_of
+from acdtask.notify.event import FinishedRun, Status, attributes_of, end_of, read_run, unreadable
 from tests.conftest import CHECKOUT
 from tests.engine.letters import LettersContext, LettersJob, LettersSettings, OneLetter, WriteLetter, Written
 
@@ -52,8 +52,8 @@ def failed(site: Site, stage: str, round_name: str = "", shard: int | None = Non
 
 def told(site: Site, status: Status = "Succeeded") -> tuple[str, dict[str, Any]]:
     finished = FinishedRun(RUN, status, "koln", "acd-letters-x", "acd")
-    data = message_of(finished, site).data
-    attributes = attributes_of(finished, data)
+    event = end_of(finished, read_run(finished, site))
+    attributes, data = event.attributes, event.data
     assert attributes["id"] == f"{RUN}-{status.lower()}"
     assert (attributes["source"], attributes["subject"]) == ("/namespaces/acd/workflows/acd-letters-x", "koln")
     return attributes["type"].rpartition(".")[2], data
@@ -180,7 +180,10 @@ def test_a_store_that_cannot_be_read_is_a_cause_of_the_failure(monkeypatch: pyte
         nowhere = open_site("s3://bucket/cube")
         with pytest.raises(AcdError, match="ACD-400"):
             told(nowhere)
-        kind, data = told(nowhere, "Failed")
+        with pytest.raises(AcdError, match="ACD-400") as caught:
+            told(nowhere, "Failed")
+        data = end_of(FinishedRun(RUN, "Failed", "koln"), unreadable(caught.value)).data
+        kind = attributes_of(FinishedRun(RUN, "Failed", "koln"), data)["type"].rpartition(".")[2]
     assert (kind, data["jobs"], data["patches"]) == ("failed", [], 0)
     assert [(cause["stage"], cause["error"]) for cause in data["causes"]] == [("notify", "ACD-400")]
 
@@ -200,8 +203,8 @@ def test_the_example_of_the_page_has_the_fields_of_an_event(site: Site) -> None:
     example = json.loads(page.partition("```json\n")[2].partition("```")[0])
     finished(planned(site, images=1), site)
     run = FinishedRun(RUN, "Succeeded", "koln", "acd-letters-x", "acd")
-    data = message_of(run, site).data
-    assert set(example) == {*attributes_of(run, data), "time", "data"}
+    data = end_of(run, read_run(run, site)).data
+    assert set(example) == {*attributes_of(run, data), "time", "sequence", "data"}
     assert set(example["data"]) == set(data)
     assert set(example["data"]["images"][0]) == set(data["images"][0])
     assert set(example["data"]["jobs"][0]) == set(data["jobs"][0])

@@ -85,7 +85,9 @@ def test_an_answer_that_may_pass_is_tried_again_by_whoever_called(status: int) -
 def test_an_answer_that_will_not_pass_says_so(status: int) -> None:
     with receiving([status]) as receiver:
         error = refusal(receiver.url)
-    assert (error.code, error.code.value.exit_status) == (ErrorCode.WEBHOOK_REFUSED, 78)
+    of_content = status in {400, 413, 415, 422}
+    assert error.code is (ErrorCode.EVENT_REFUSED if of_content else ErrorCode.WEBHOOK_REFUSED)
+    assert error.code.value.exit_status == 78
     assert str(status) in error.detail
 
 

@@ -196,17 +196,40 @@ def test_a_receiver_that_comes_late_is_told_after_a_retry(scene: Path, cube: Pat
     assert (result.phase, codes[0], codes[-1], len(receiver.events)) == ("Succeeded", 75, 0, 1)
 
 
-def test_an_alert_that_could_not_be_posted_comes_with_the_next_run(scene: Path, cube: Path, tmp_path: Path) -> None:
-    with receiving([204, 404, 204, 204]) as receiver:
-        parameters = {**MONITOR, "webhook": receiver.url}
+def test_an_alert_that_could_not_be_posted_comes_first_with_the_next_run(
+    scene: Path, cube: Path, tmp_path: Path
+) -> None:
+    with receiving([204, 404, 204]) as receiver:
+        parameters = {**MONITOR, "webhook": receiver.url, "monitor": "every-night"}
         submit("acd-monitor", parameters, scene, tmp_path / "zeroth", cube)
         bring_the_last_image(scene, cube)
-        phases = [submit("acd-monitor", parameters, scene, tmp_path / str(n), cube).phase for n in range(3)]
-    assert phases == ["Failed", "Succeeded", "Succeeded"]
+        phases = [submit("acd-monitor", parameters, scene, tmp_path / str(n), cube).phase for n in range(2)]
+    assert phases == ["Failed", "Succeeded"]
     _, refused, alert, heartbeat = receiver.events
     assert [short(event)[0] for event in (refused, alert, heartbeat)] == ["alert", "alert", "heartbeat"]
-    assert alert["data"]["images"] == refused["data"]["images"]
-    assert alert["data"]["jobs"][0]["outcome"] == "nothing to do"
+    assert refused == alert
+    assert heartbeat["data"]["jobs"][0]["outcome"] == "nothing to do"
+    assert {event["data"]["monitor"] for event in receiver.events} == {"every-night"}
+
+
+def test_a_receiver_that_is_away_for_two_runs_fails_none_and_gets_each_event_once(
+    scene: Path, cube: Path, tmp_path: Path
+) -> None:
+    with receiving([503] * 8 + [204]) as receiver:
+        parameters = {**MONITOR, "webhook": receiver.url}
+        first = submit("acd-monitor", parameters, scene, tmp_path / "first", cube)
+        bring_the_last_image(scene, cube)
+        second = submit("acd-monitor", parameters, scene, tmp_path / "second", cube)
+        third = submit("acd-monitor", parameters, scene, tmp_path / "third", cube)
+    for result in (first, second):
+        assert [attempt.exit_code for attempt in result.node("onExit.notify").attempts] == [75, 75, 75, 0]
+    assert [result.phase for result in (first, second, third)] == ["Succeeded"] * 3
+    log = (tmp_path / "second/pods/onExit.notify-3/log").read_text()
+    assert "2 events wait" in log
+    delivered = receiver.events[8:]
+    assert [event["id"] for event in delivered] == [f"{result.uid}-succeeded" for result in (first, second, third)]
+    assert [short(event)[0] for event in delivered] == ["heartbeat", "alert", "heartbeat"]
+    assert not list(cube.glob("events/koln/runs/*"))
 
 
 def test_a_repeated_post_is_the_same_event(scene: Path, cube: Path, tmp_path: Path) -> None:

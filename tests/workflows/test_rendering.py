@@ -19,7 +19,7 @@ from acdtask.jobs.registry import JOBS, load_job
 from acdtask.maintenance.tidy.retention import Retention
 from tests.workflows.equipment.lint import problems
 from workflows.metrics import DURATION, FIGURES
-from workflows.parameters import HERE_SECONDS, POD_START_SECONDS, QUARANTINE, WEBHOOK
+from workflows.parameters import HERE_SECONDS, MONITOR, POD_START_SECONDS, QUARANTINE, WEBHOOK
 from workflows.pods import OUTPUTS
 from workflows.rendering import CHART_FILES, render_all, write_all
 from workflows.retries import HERE_MEMORY, MEMORY
@@ -90,6 +90,11 @@ def metric(document: Any) -> Any:
     ][0]
 
 
+def entry(document: Any) -> Any:
+    name = document["spec"]["entrypoint"]
+    return next(template for template in document["spec"]["templates"] if template["name"] == name)
+
+
 def exit_task(document: Any) -> Any:
     exit_dag = next(
         template for template in document["spec"]["templates"] if template["name"] == document["spec"]["onExit"]
@@ -109,7 +114,10 @@ BROKEN: list[tuple[Callable[[Any], object], str]] = [
     (lambda d: pod(d)["retryStrategy"].pop("retryPolicy"), "is not Always"),
     (lambda d: pod(d)["retryStrategy"]["backoff"].update(maxDuration="10m"), "would never be retried"),
     (lambda d: d["spec"].update(synchronization={"mutex": {"name": "x"}}), "the field mutex is not in every"),
-    (lambda d: d["spec"].pop("synchronization"), "no mutex for its AOI"),
+    (lambda d: entry(d).pop("synchronization"), "no mutex for its AOI"),
+    (lambda d: d["spec"].update(synchronization=entry(d)["synchronization"]), "which its exit handler would hold too"),
+    (lambda d: notify(d).update(synchronization=entry(d)["synchronization"]), "has a lock, but is not the entrypoint"),
+    (lambda d: fan_out(d).update(template="baseline"), "so it would wait for itself"),
     (lambda d: fan_out(d).update(withParam="{{tasks.plan.outputs.result}}"), "is not an output parameter"),
     (lambda d: fan_out(d).update(withParam="{{tasks.plan.outputs.parameters.x}}"), "does not come from a file"),
     (lambda d: fan_out(d).update(when="{{item}} != 3"), "may skip the whole fan-out"),
@@ -199,7 +207,7 @@ def test_every_setting_of_a_job_has_a_parameter_and_no_parameter_is_left_over(jo
     fields = [option.field.replace("_", "-") for option in options_of(load_job(job).settings)]
     alone = RENDERED[f"acd-{job}"]
     assert list(given_to_plan(alone, job)) == list(given_to_plan(RENDERED["acd-all"], job)) == fields
-    assert set(parameters_of(alone)) == {*fields, MEMORY, HERE_SECONDS, HERE_MEMORY, QUARANTINE, WEBHOOK}
+    assert set(parameters_of(alone)) == {*fields, MEMORY, HERE_SECONDS, HERE_MEMORY, QUARANTINE, WEBHOOK, MONITOR}
 
 
 def test_every_parameter_of_the_whole_chain_is_used() -> None:
@@ -270,17 +278,18 @@ def test_a_job_is_a_plan_and_then_a_fan_out_and_a_gather_for_each_round(job: str
     assert chain["dag"]["tasks"] == same
 
 
-def test_the_whole_chain_is_one_pod_and_pods_for_the_job_that_is_too_large_and_then_the_rest() -> None:
-    tasks = next(resource for resource in RENDERED["acd-all"]["spec"]["templates"] if resource["name"] == "all")["dag"][
-        "tasks"
-    ]
+@pytest.mark.parametrize("name", ["all", "rest"])
+def test_the_whole_chain_is_one_pod_and_pods_for_the_job_that_is_too_large_and_then_the_rest(name: str) -> None:
+    templates = {resource["name"]: resource for resource in RENDERED["acd-all"]["spec"]["templates"]}
+    assert ("synchronization" in templates[name]) == (name == "all")
+    tasks = templates[name]["dag"]["tasks"]
     by_name = {task["name"]: task for task in tasks}
     assert list(by_name) == ["plan", *CHAIN, "rest"]
     for job in CHAIN:
         assert by_name[job]["depends"] == "plan"
         assert by_name[job]["when"] == f"{{{{tasks.plan.outputs.parameters.{job}-way}}}} == pods"
     rest = by_name["rest"]
-    assert rest["template"] == "all"
+    assert rest["template"] == "rest"
     assert rest["depends"] == " && ".join(CHAIN)
     assert rest["when"] == "{{tasks.plan.outputs.parameters.next}} != end"
     assert rest["arguments"]["parameters"] == [{"name": "from", "value": "{{tasks.plan.outputs.parameters.next}}"}]
@@ -359,6 +368,9 @@ def test_the_end_is_told_only_where_there_is_a_webhook(name: str) -> None:
         "--webhook": "{{workflow.parameters.webhook}}",
         "--workflow": "{{workflow.name}}",
         "--namespace": "{{workflow.namespace}}",
+        "--monitor": "{{workflow.parameters.monitor}}",
+        "--retry": "{{retries}}",
+        "--retries": "3",
     }
     accepted = {option for item in notify_command.params for option in item.opts}
     assert set(given) < accepted

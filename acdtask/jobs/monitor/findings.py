@@ -7,19 +7,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from acdtask.jobs.cautions import Caution, caution_lines, merged
-from acdtask.jobs.contract import Findings, ImageFindings, Site
+from acdtask.jobs.contract import Findings, ImageFindings, Series, Site
 from acdtask.jobs.coverage import ENOUGH, JudgedPixels
 from acdtask.jobs.monitor.content import MonitorPlan
 from acdtask.jobs.monitor.months import images_of_month, patches_of_image
 from acdtask.jobs.near_misses import Closest
-from acdtask.jobs.news import News
+from acdtask.jobs.news import Announced, Box, News, news_key
 from acdtask.jobs.parts import month_of
+from acdtask.jobs.patch_files import LocatedPatch
 from acdtask.jobs.products import ImageProduct, MonitorManifest
 from acdtask.storage.store import Store
 
 __all__ = [
+    "box_of",
     "findings_of",
     "findings_of_image",
+    "is_news",
     "judged_lines",
     "name_in_news",
     "sentences_of",
@@ -38,7 +41,8 @@ def findings_of(plan: MonitorPlan, published: MonitorManifest, files: Mapping[st
     """
     products = _products_of(plan, published, site)
     images = [findings_of_image(product, site) for product in products]
-    news = [image for product, image in zip(products, images, strict=True) if _is_news(product, plan, site)]
+    pending = (_pending_findings(product, plan.series, site) for product in products)
+    news = [image for image in pending if image is not None]
     return Findings(
         figures={
             "images": len(images),
@@ -135,8 +139,34 @@ def _products_of(plan: MonitorPlan, published: MonitorManifest, site: Site) -> l
     return [products[image.folder] for image in images if image.folder in products]
 
 
-def _is_news(product: ImageProduct, plan: MonitorPlan, site: Site) -> bool:
-    return plan.series is not None and News(site.store, plan.series).includes(product.datetime, name_in_news(product))
+def is_news(product: ImageProduct, series: Series, site: Site) -> bool:
+    """Whether something of an image after the watermark is to be announced.
+
+    An image is announced once. If its records or pixels change, or a partial image is completed, it is announced again
+    if it has patches where none were announced. Another series of the same watch announces nothing of it.
+    """
+    news = News(site.store, series)
+    announced = news.find_announced(news_key(product.datetime, product.label))
+    if announced is None:
+        return not news.was_announced_in_series(product.datetime, name_in_news(product))
+    if announced.series != series.id or name_in_news(product) in announced.products:
+        return False
+    return any(not announced.knows(box_of(located)) for located in patches_of_image(product, site.store))
+
+
+def _pending_findings(product: ImageProduct, series: Series | None, site: Site) -> ImageFindings | None:
+    """The findings about an image that are to be announced; None if it is not pending."""
+    key = news_key(product.datetime, product.label)
+    news = News(site.store, series) if series else None
+    pending = news.find_pending(key) if news else None
+    if news is None or series is None or pending is None or pending.series != series.id:
+        return None
+    return findings_of_image(product, site, news.find_announced(key))
+
+
+def box_of(located: LocatedPatch) -> Box:
+    """The bounding box of a patch."""
+    return Box(*located.geometry.bounds)
 
 
 def name_in_news(product: ImageProduct) -> str:
@@ -149,9 +179,13 @@ def _judged(products: Sequence[ImageProduct]) -> JudgedPixels:
     return JudgedPixels(_summed(product.quality_px for product in products))
 
 
-def findings_of_image(product: ImageProduct, site: Site) -> ImageFindings:
-    """The findings about a published image. PRODUCT_DAMAGED."""
-    patches = patches_of_image(product, site.store)
+def findings_of_image(product: ImageProduct, site: Site, announced: Announced | None = None) -> ImageFindings:
+    """The findings about a published image, without patches where some were announced. PRODUCT_DAMAGED."""
+    patches = [
+        located
+        for located in patches_of_image(product, site.store)
+        if announced is None or not announced.knows(box_of(located))
+    ]
     judged = JudgedPixels(product.quality_px)
     return ImageFindings(
         label=product.label,

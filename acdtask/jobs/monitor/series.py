@@ -43,10 +43,14 @@ __all__ = [
     "newest_manifest",
     "series_of",
     "start_of_series",
+    "watch_of",
 ]
 
 ALGORITHM = 1
 """Raise it when the same images, baseline and settings give different results."""
+
+WATCH_ALGORITHM = 1
+"""Stays: a change would announce images again."""
 
 
 def method_of(settings: MonitorSettings, aoi: Aoi, variable: Variable) -> Method:
@@ -139,7 +143,13 @@ def series_of(
     if manifest is None and (selection.end or choice.records or choice.exclude):
         stacks = Stacks(cube, replace(selection, end=None, choice=replace(choice, records="", exclude=())))
     newest = max((record.datetime for record in stacks.records), default=start - timedelta(microseconds=1))
-    return Series(aoi=method.aoi, id=method.id, watermark=newest)
+    return Series(aoi=method.aoi, id=method.id, watermark=newest, watch=watch_of(method))
+
+
+def watch_of(method: Method) -> str:
+    """The id of a method's watch: what its user watches, without thresholds, versions, baseline and polygon."""
+    names = ("aoi", "variable", "instance", "layout", "name", "pair_days", "tags", "track")
+    return content_id_of("watch", WATCH_ALGORITHM, method.model_dump(mode="json", include=set(names)))
 
 
 @dataclass(frozen=True)

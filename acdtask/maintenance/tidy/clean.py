@@ -17,6 +17,7 @@ from acdtask import log
 from acdtask.cube.local.cube import LocalCube
 from acdtask.jobs.contract import Site
 from acdtask.maintenance.tidy.deletion import Broom
+from acdtask.maintenance.tidy.events import sweep_events
 from acdtask.maintenance.tidy.index import Heads, read_heads, sweep_index
 from acdtask.maintenance.tidy.pixels import sweep_containers, sweep_images, sweep_staged
 from acdtask.maintenance.tidy.products import read_products, sweep_products
@@ -68,6 +69,7 @@ def tidy(site: Site, retention: Retention, *, apply: bool = False, now: datetime
     broom = Broom(store, apply, retention.cutoff(now))
     sweep_runs(site, runs, retention, broom)
     sweep_jobs(store, broom)
+    sweep_events(store, broom)
     heads = Heads(store, listed, retention, broom.cutoff)
     used = heads.containers()
     used.add(runs.names(site, broom.cutoff))

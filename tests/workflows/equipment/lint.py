@@ -165,7 +165,8 @@ def _references(document: Json) -> Iterator[str]:
         variables = known | inputs | ({STATUS} if template["name"] in handlers else set())
         yield from _metric_references(template, variables)
         if "dag" not in template:
-            yield from _unknown(_without_metrics(template), variables, template["name"])
+            of_retries = {"retries"} if "retryStrategy" in template else set()
+            yield from _unknown(_without_metrics(template), variables | of_retries, template["name"])
             continue
         yield from _task_references(document, template, variables)
 
@@ -309,15 +310,32 @@ def _limits(document: Json) -> Iterator[str]:
     for name in ("activeDeadlineSeconds", "podGC", "ttlStrategy", "parallelism"):
         if not spec.get(name):
             yield f"the workflow has no {name}"
-    mutexes = spec.get("synchronization", {}).get("mutexes", [])
-    has_aoi = any(parameter["name"] == "aoi" for parameter in spec["arguments"]["parameters"])
-    if not mutexes:
-        yield "the workflow has no mutex"
-    if has_aoi and not any("{{workflow.parameters.aoi}}" in mutex["name"] for mutex in mutexes):
-        yield "the workflow has no mutex for its AOI"
+    yield from _locks(document)
     for name in ("title", "description"):
         if not document["metadata"].get("annotations", {}).get(f"workflows.argoproj.io/{name}"):
             yield f"the workflow has no {name}"
+
+
+def _locks(document: Json) -> Iterator[str]:
+    """The entry DAG holds the mutex of the AOI; the workflow would hold it until its exit handler has ended."""
+    spec = document["spec"]
+    has_aoi = any(parameter["name"] == "aoi" for parameter in spec["arguments"]["parameters"])
+    holders = {template["name"]: template for template in spec["templates"] if "synchronization" in template}
+    of_workflow = spec.get("synchronization", {}).get("mutexes", [])
+    of_entry = holders.pop(spec["entrypoint"], {}).get("synchronization", {}).get("mutexes", [])
+    if not of_workflow and not of_entry:
+        yield "the workflow has no mutex"
+    if has_aoi and of_workflow:
+        yield "the workflow has a mutex, which its exit handler would hold too"
+    if has_aoi and not any("{{workflow.parameters.aoi}}" in mutex["name"] for mutex in of_entry):
+        yield "the workflow has no mutex for its AOI"
+    for name in holders:
+        yield f"template {name} has a lock, but is not the entrypoint"
+    calls = [
+        task.get("template") for template in spec["templates"] for task in template.get("dag", {}).get("tasks", [])
+    ]
+    if spec["entrypoint"] in calls:
+        yield "the entrypoint holds a mutex and is called again, so it would wait for itself"
 
 
 RULES: tuple[Callable[[Json], Iterator[str]], ...] = (

@@ -215,6 +215,18 @@ class Metrics(_Known):
     prometheus: tuple[Metric, ...]
 
 
+class Mutex(_Known):
+    """A lock between workflows; ignored, since the runner runs one workflow."""
+
+    name: str
+
+
+class Synchronization(_Known):
+    """Locks of a workflow, or of a DAG."""
+
+    mutexes: tuple[Mutex, ...]
+
+
 class Template(_Known):
     """A pod or a DAG."""
 
@@ -230,18 +242,7 @@ class Template(_Known):
     metrics: Metrics = Metrics(prometheus=())
     active_deadline_seconds: int | None = None
     metadata: Ignored = None
-
-
-class Mutex(_Known):
-    """A lock between workflows; ignored, since the runner runs one workflow."""
-
-    name: str
-
-
-class Synchronization(_Known):
-    """Locks of a workflow."""
-
-    mutexes: tuple[Mutex, ...]
+    synchronization: Synchronization | None = None
 
 
 class Spec(_Known):
