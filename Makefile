@@ -17,7 +17,7 @@ test: $(DEV) check ## run linters, type checks and all tests that this machine s
 	$(BIN)/pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 test-cluster: $(DEV) ## test the chart and its workflows on the cluster of KUBECONFIG (requirements: CONTRIBUTING.md)
-	ACD_REQUIRE=cluster $(BIN)/pytest -n $(or $(CLUSTER_WORKERS),4) --dist worksteal tests/cluster $(ALONE:%=--ignore %)
+	ACD_REQUIRE=cluster $(BIN)/pytest -n $(or $(CLUSTER_WORKERS),4) --dist worksteal tests/cluster tests/helm/test_argo_lint.py $(ALONE:%=--ignore %)
 	ACD_REQUIRE=cluster $(BIN)/pytest $(ALONE)
 
 check: $(DEV)
