@@ -77,6 +77,9 @@ UNUSED_IN_LIBRARIES = (
 )
 """Patterns below site-packages."""
 
+NEEDED_IN_LIBRARIES = ("skimage/**/*.pyi",)
+"""Patterns of files that stay: scikit-image reads its stubs to know what to import."""
+
 UNUSED_IN_SYSTEM = (
     "build",
     "etc/apt",
@@ -148,7 +151,7 @@ def slim_libraries(environment: Path) -> None:
     python = environment / "bin" / "python3"
     _run(sys.executable, "-m", "pip", "--python", python, "uninstall", "-q", "-y", *BUILD_DEPENDENCIES)
     (packages,) = environment.glob("lib/python3*/site-packages")
-    remove(packages, UNUSED_IN_LIBRARIES)
+    remove(packages, UNUSED_IN_LIBRARIES, NEEDED_IN_LIBRARIES)
     strip_all(packages)
     compile_all(packages)
     _keep_python_alone(environment / "bin")
@@ -184,11 +187,13 @@ def slim_system(root: Path) -> None:
         _keep_python_alone(root / programs)
 
 
-def remove(folder: Path, patterns: Iterable[str]) -> None:
-    """Delete all matches below a folder; symbolic links are not followed."""
+def remove(folder: Path, patterns: Iterable[str], needed: Iterable[str] = ()) -> None:
+    """Delete all matches below a folder that do not also match a needed pattern; symbolic links are not followed."""
+    kept = {path for pattern in needed for path in folder.glob(pattern)}
     for pattern in patterns:
         for path in sorted(folder.glob(pattern), reverse=True):
-            _delete(path)
+            if path not in kept:
+                _delete(path)
 
 
 def strip_all(folder: Path) -> None:

@@ -170,14 +170,14 @@ def test_acdtask_imports_nothing_that_the_image_lacks() -> None:
 
 
 def test_matching_files_are_removed_and_links_are_not_followed(tmp_path: Path) -> None:
-    for name in ("a/tests/first.py", "a/kept.py", "b/tests/deep/two.py", "outside/three.py"):
+    for name in ("a/tests/first.py", "a/kept.py", "b/tests/deep/two.py", "c/tests/four.py", "outside/three.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "a" / "b").mkdir()
     (tmp_path / "a" / "b" / "tests").symlink_to(tmp_path / "outside")
-    slim.remove(tmp_path, ["**/tests", "absent/*"])
+    slim.remove(tmp_path, ["**/tests", "absent/*"], ["c/**/tests"])
     remaining = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
-    assert remaining == ["a", "a/b", "a/kept.py", "b", "outside", "outside/three.py"]
+    assert remaining == ["a", "a/b", "a/kept.py", "b", "c", "c/tests", "c/tests/four.py", "outside", "outside/three.py"]
 
 
 def test_compiled_files_contain_no_time_and_no_path_of_the_build(tmp_path: Path) -> None:
