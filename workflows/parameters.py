@@ -14,8 +14,8 @@ __all__ = [
     "ALIASES",
     "AOI",
     "AOI_FILE",
+    "EVENT_MONITOR",
     "HERE_SECONDS",
-    "MONITOR",
     "QUARANTINE",
     "SHARED",
     "WEBHOOK",
@@ -35,7 +35,7 @@ QUARANTINE = "quarantine"
 AOI_FOLDER = "/etc/acd/aoi"
 AOI_FILE = f"{AOI_FOLDER}/aoi.json"
 WEBHOOK = "webhook"
-MONITOR = "monitor"
+EVENT_MONITOR = "event-monitor"
 HERE_SECONDS = "here-seconds"
 
 REQUIRED_DEFAULTS = {"aoi": "default", "layout": "default"}
@@ -109,7 +109,7 @@ def webhook_parameter() -> Parameter:
 
 def monitor_parameter() -> Parameter:
     """The name of the monitor in the values of the chart; not a setting of a job."""
-    return Parameter(name=MONITOR, value="", description="Name of the monitor, for events; the chart sets it")
+    return Parameter(name=EVENT_MONITOR, value="", description="Name of the monitor, for events; the chart sets it")
 
 
 def _description(bounds: list[Bound]) -> str:

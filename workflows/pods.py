@@ -24,7 +24,7 @@ from acdtask.engine.workflow_limits import POD_SECONDS
 from acdtask.jobs.contract import Job
 from acdtask.jobs.registry import load_job
 from workflows.metrics import figure_metrics, figure_outputs
-from workflows.parameters import AOI, AOI_FILE, AOI_FOLDER, HERE_SECONDS, MONITOR, QUARANTINE, WEBHOOK, Bound
+from workflows.parameters import AOI, AOI_FILE, AOI_FOLDER, EVENT_MONITOR, HERE_SECONDS, QUARANTINE, WEBHOOK, Bound
 from workflows.retries import HERE_MEMORY, memory_patch, retry_strategy
 
 __all__ = [
@@ -51,7 +51,7 @@ IMAGE = "acdtask"
 
 RUN_NOTE = {
     "ACD_RUN_AOI": f"{{{{=workflow.parameters.{WEBHOOK} == '' ? '' : workflow.parameters.{AOI}}}}}",
-    "ACD_RUN_MONITOR": f"{{{{workflow.parameters.{MONITOR}}}}}",
+    "ACD_RUN_MONITOR": f"{{{{workflow.parameters.{EVENT_MONITOR}}}}}",
     "ACD_RUN_WORKFLOW": "{{workflow.name}}",
     "ACD_RUN_NAMESPACE": "{{workflow.namespace}}",
 }

@@ -28,7 +28,7 @@ from acdtask.jobs.registry import JOBS, load_job
 from workflows.metrics import duration_metric
 from workflows.parameters import (
     AOI,
-    MONITOR,
+    EVENT_MONITOR,
     WEBHOOK,
     Bound,
     bound_to,
@@ -296,7 +296,7 @@ def _notify_pod(workflow: WorkflowTemplate, aoi: str) -> Main:
         "webhook": reference(workflow, WEBHOOK),
         "workflow": "{{workflow.name}}",
         "namespace": "{{workflow.namespace}}",
-        **({"monitor": reference(workflow, MONITOR)} if aoi else {}),
+        **({"monitor": reference(workflow, EVENT_MONITOR)} if aoi else {}),
         "retry": "{{retries}}",
         "retries": str(LIMIT),
     }

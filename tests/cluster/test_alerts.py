@@ -27,7 +27,7 @@ def place(new_place: NewPlace, scene: Path, tmp_path: Path) -> Place:
 
 def submit(place: Place) -> str:
     """A run as the schedule starts it."""
-    return place.submit("workflowtemplate/acd-all", {**parameters(place.inbox), "monitor": "koln"})
+    return place.submit("workflowtemplate/acd-all", {**parameters(place.inbox), "event-monitor": "koln"})
 
 
 def spans(workflow: Workflow, node: str) -> tuple[str, str]:

@@ -66,10 +66,10 @@ def test_a_monitor_takes_the_defaults_one_by_one(render: Render) -> None:
     assert (koln["timezone"], koln["startingDeadlineSeconds"], koln["suspend"]) == ("Europe/Berlin", 7200, False)
     assert koln["workflowSpec"]["workflowTemplateRef"] == {"name": "acd-monitor"}
     base = {"layout": "utm", "min-area": "1000000"}
-    assert arguments(koln) == {"aoi": "koln", "monitor": "koln", **base, "high": "2.5", "centred": "yes"}
+    assert arguments(koln) == {"aoi": "koln", "event-monitor": "koln", **base, "high": "2.5", "centred": "yes"}
     assert arguments(sensitive) == {
         "aoi": "koln",
-        "monitor": "koln-sensitive",
+        "event-monitor": "koln-sensitive",
         **base,
         "high": "2",
         "centred": "no",
@@ -89,7 +89,7 @@ def test_the_sections_of_acd_toml_are_settings_of_a_monitor(render: Render) -> N
     }
     assert arguments(schedules(render(values))["acd-koln"]) == {
         "aoi": "koln",
-        "monitor": "koln",
+        "event-monitor": "koln",
         "layout": "utm",
         "ingest-source": "s3://passes/koln",
         "ingest-source-nodata": "0",
@@ -102,7 +102,7 @@ def test_the_sections_of_acd_toml_are_settings_of_a_monitor(render: Render) -> N
     monitor |= {"template": "acd-monitor", "settings": {"layout": "utm", "monitor": {"min_area": 50}}}
     assert arguments(schedules(render(values))["acd-koln"]) == {
         "aoi": "koln",
-        "monitor": "koln",
+        "event-monitor": "koln",
         "layout": "utm",
         "min-area": "50",
     }

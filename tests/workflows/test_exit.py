@@ -200,7 +200,7 @@ def test_an_alert_that_could_not_be_posted_comes_first_with_the_next_run(
     scene: Path, cube: Path, tmp_path: Path
 ) -> None:
     with receiving([204, 404, 204]) as receiver:
-        parameters = {**MONITOR, "webhook": receiver.url, "monitor": "every-night"}
+        parameters = {**MONITOR, "webhook": receiver.url, "event-monitor": "every-night"}
         submit("acd-monitor", parameters, scene, tmp_path / "zeroth", cube)
         bring_the_last_image(scene, cube)
         phases = [submit("acd-monitor", parameters, scene, tmp_path / str(n), cube).phase for n in range(2)]

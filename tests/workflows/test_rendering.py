@@ -19,7 +19,7 @@ from acdtask.jobs.registry import JOBS, load_job
 from acdtask.maintenance.tidy.retention import Retention
 from tests.workflows.equipment.lint import problems
 from workflows.metrics import DURATION, FIGURES
-from workflows.parameters import HERE_SECONDS, MONITOR, POD_START_SECONDS, QUARANTINE, WEBHOOK
+from workflows.parameters import EVENT_MONITOR, HERE_SECONDS, POD_START_SECONDS, QUARANTINE, WEBHOOK
 from workflows.pods import OUTPUTS
 from workflows.rendering import CHART_FILES, render_all, write_all
 from workflows.retries import HERE_MEMORY, MEMORY
@@ -199,7 +199,10 @@ def given_to_plan(document: Any, job: str) -> dict[str, str]:
 
 
 def parameters_of(document: Any) -> dict[str, Any]:
-    return {item["name"]: item for item in document["spec"]["arguments"]["parameters"]}
+    parameters = document["spec"]["arguments"]["parameters"]
+    by_name = {item["name"]: item for item in parameters}
+    assert len(by_name) == len(parameters)  # Argo refuses two of the same name
+    return by_name
 
 
 @pytest.mark.parametrize("job", CHAIN)
@@ -207,7 +210,7 @@ def test_every_setting_of_a_job_has_a_parameter_and_no_parameter_is_left_over(jo
     fields = [option.field.replace("_", "-") for option in options_of(load_job(job).settings)]
     alone = RENDERED[f"acd-{job}"]
     assert list(given_to_plan(alone, job)) == list(given_to_plan(RENDERED["acd-all"], job)) == fields
-    assert set(parameters_of(alone)) == {*fields, MEMORY, HERE_SECONDS, HERE_MEMORY, QUARANTINE, WEBHOOK, MONITOR}
+    assert set(parameters_of(alone)) == {*fields, MEMORY, HERE_SECONDS, HERE_MEMORY, QUARANTINE, WEBHOOK, EVENT_MONITOR}
 
 
 def test_every_parameter_of_the_whole_chain_is_used() -> None:
@@ -368,7 +371,7 @@ def test_the_end_is_told_only_where_there_is_a_webhook(name: str) -> None:
         "--webhook": "{{workflow.parameters.webhook}}",
         "--workflow": "{{workflow.name}}",
         "--namespace": "{{workflow.namespace}}",
-        "--monitor": "{{workflow.parameters.monitor}}",
+        "--monitor": "{{workflow.parameters.event-monitor}}",
         "--retry": "{{retries}}",
         "--retries": "3",
     }
