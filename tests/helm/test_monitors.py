@@ -71,6 +71,7 @@ def test_a_monitor_takes_the_defaults_one_by_one(render: Render) -> None:
         "aoi": "koln",
         "event-monitor": "koln-sensitive",
         **base,
+        "name": "sensitive",
         "high": "2",
         "centred": "no",
         "min-count": "1",

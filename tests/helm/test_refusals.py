@@ -325,6 +325,7 @@ TWO = [
     {"name": name, "schedules": ["0 6 * * *"], "aoi": {**AREA, "name": area}, "settings": REQUIRED}
     for name, area in (("a", "x"), ("b", "x"))
 ]
+OF_THE_SAME_AREA = {"name": "b", "schedules": ["@daily"], "aoiFrom": {"configMap": "acd-aoi-a"}, "settings": REQUIRED}
 
 
 @pytest.mark.parametrize(
@@ -353,6 +354,11 @@ TWO = [
         ),
         ({"monitors": [monitor()["monitors"][0]] * 2}, "Two monitors are named koln", "Give each its own name"),
         ({"monitors": TWO}, "Monitors a and b both define an AOI named x", "Rename one of the AOIs"),
+        (
+            {"monitors": [TWO[0], OF_THE_SAME_AREA]},
+            "Monitors a and b watch the same images under the same result name monitor",
+            "Set another monitor-name",
+        ),
         (
             {
                 "webhook": {"url": "https://example.com/hook"},

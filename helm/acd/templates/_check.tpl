@@ -150,6 +150,7 @@
 {{- if not .root.Values.monitors }}{{ include "acd.check.settings" (dict "monitor" $of "root" .root "templates" .templates) }}{{ end -}}
 {{- $seen := dict -}}
 {{- $areas := dict -}}
+{{- $watches := dict -}}
 {{- range $monitor := .root.Values.monitors -}}
 {{- if hasKey $seen .name -}}
 {{- fail (printf "Two monitors are named %s. Give each its own name, since schedules and AOIs are named after it." .name) -}}
@@ -168,6 +169,17 @@
 {{- $_ := set $areas $aoi.name .name -}}
 {{- end -}}
 {{- include "acd.check.settings" (dict "monitor" . "root" $.root "templates" $.templates) -}}
+{{- $template := .template | default $.root.Values.monitorDefaults.template -}}
+{{- if has $template (list "acd-all" "acd-monitor") -}}
+{{- $settings := include "acd.settings" (dict "monitor" . "root" $.root) | fromJson -}}
+{{- $result := index $settings (eq $template "acd-all" | ternary "monitor-name" "name") | default "monitor" -}}
+{{- $images := pick $settings "layout" "variable" "instance" "tags" "track" "pair-days" "baseline-tags" "baseline-track" "baseline-pair-days" "monitor-tags" "monitor-track" "monitor-pair-days" -}}
+{{- $watch := printf "%s %s %s" (include "acd.aoiName" .) $result (toJson $images) -}}
+{{- with index $watches $watch -}}
+{{- fail (printf "Monitors %s and %s watch the same images under the same result name %s, so each would replace the other's results, and only the first would announce a patch. Set another %s in one of them." . $monitor.name $result (eq $template "acd-all" | ternary "monitor-name" "name")) -}}
+{{- end -}}
+{{- $_ := set $watches $watch .name -}}
+{{- end -}}
 {{- end -}}
 {{- end }}
 
