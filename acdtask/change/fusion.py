@@ -25,6 +25,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from acdtask.change.components import components
 from acdtask.change.judgement.model import CERTAIN
 
 __all__ = ["FUSING", "Candidate", "Finding", "Fusing", "WindowImage", "fuse", "sample_points", "windows_of"]
@@ -196,23 +197,16 @@ def _logit(probability: float) -> float:
 
 def _groups(candidates: Sequence[Candidate], overlap: float) -> list[list[int]]:
     """Positions of the candidates of each finding: those connected by overlaps of different members."""
-    parents = [*range(len(candidates))]
-
-    def root(position: int) -> int:
-        while parents[position] != position:
-            parents[position] = parents[parents[position]]
-            position = parents[position]
-        return position
-
     outlines = np.array([candidate.outline for candidate in candidates], dtype=object)
-    for first, second in shapely.STRtree(outlines).query(outlines, predicate="intersects").T.tolist():
-        if candidates[first].member < candidates[second].member:
-            one, other = outlines[first], outlines[second]
-            if shapely.area(shapely.intersection(one, other)) > overlap * min(shapely.area(one), shapely.area(other)):
-                parents[root(first)] = root(second)
+    member = np.array([candidate.member for candidate in candidates], np.int64)
+    pairs = shapely.STRtree(outlines).query(outlines, predicate="intersects").T
+    pairs = pairs[member[pairs[:, 0]] < member[pairs[:, 1]]]
+    first, second = outlines[pairs[:, 0]], outlines[pairs[:, 1]]
+    smaller = np.minimum(shapely.area(first), shapely.area(second))
+    joined = pairs[shapely.area(shapely.intersection(first, second)) > overlap * smaller]
     groups: dict[int, list[int]] = {}
-    for position in range(len(candidates)):
-        groups.setdefault(root(position), []).append(position)
+    for position, group in enumerate(components(len(candidates), joined.astype(np.int32)).tolist()):
+        groups.setdefault(group, []).append(position)
     return [*groups.values()]
 
 
