@@ -275,6 +275,9 @@ def _unresolved(records: Sequence[JobRecord], failures: Sequence[StageFailure], 
         if record is None:
             yield failure
         elif not record.gathered and failure.stage != "plan":
+            if not failure.round:  # of work that the pod of the plan does itself, all rounds together
+                yield failure
+                continue
             key = (failure.job, failure.round)
             if key not in missing:
                 missing[key] = set(

@@ -146,6 +146,16 @@ def test_a_failure_says_what_is_missing_and_why(site: Site) -> None:
     assert data["causes"][1]["detail"] == "b.tif"
 
 
+@pytest.mark.parametrize("stage", ["run", "gather"])
+def test_a_failure_of_small_work_is_a_cause_until_the_work_is_done(site: Site, stage: str) -> None:
+    plan = planned(site)
+    failed(site, stage, detail="the pod was stopped")
+    kind, data = told(site, "Failed")
+    assert (kind, [cause["detail"] for cause in data["causes"]]) == ("failed", ["the pod was stopped"])
+    finished(plan, site)
+    assert told(site)[1]["causes"] == []
+
+
 def test_a_plan_that_failed_is_a_cause_without_a_job(site: Site) -> None:
     failed(site, "plan")
     kind, data = told(site, "Failed")
