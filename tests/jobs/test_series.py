@@ -328,7 +328,7 @@ def test_tidy_removes_what_was_judged_before_and_keeps_what_was_announced(cube: 
         z_of(cube, product)
     assert planned(cube).nothing_to_do
     assert nightly.run() == ("heartbeat", [])
-    assert len(list(cube.glob("products/site/monitor/*/news/announced/*/*"))) == 1
+    assert len(list(cube.glob("events/site/news/*/announced/*/*"))) == 1
 
 
 def test_the_months_count_the_images_of_each_version(cube: Path) -> None:
