@@ -194,9 +194,9 @@ class Place:
             inbox.put(file.name, file.read_bytes())
 
     def download(self, folder: Path) -> Path:
-        """Copy the cube, without what is scratch and events that wait, to a folder."""
+        """Copy the cube, without scratch, and without events and who sends them, to a folder."""
         for key in self.store.list():
-            if not key.startswith(("runs/", "events/")):
+            if not re.match(r"runs/|events/[^/]+/(outbox|senders)/", key):
                 path = folder / key
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(self.store.get(key))

@@ -26,7 +26,7 @@ class IngestSettings(Settings):
     """Which images to ingest, and how to read their values."""
 
     execution: ClassVar[frozenset[str]] = frozenset(
-        {"shard_files", "pod_start", "wait_minutes", "post_again", "accept_failed", "unusable_files"}
+        {"shard_files", "pod_start", "wait_minutes", "post_again", "accept_failed"}
     )
 
     source: str = Field(
