@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from acdtask.engine.run_summary import records_of
+from acdtask.engine.run_summary import JobRecord, records_of
 from acdtask.jobs.contract import Site
 from acdtask.jobs.simulate.settings import SceneSettings
 from tests.cluster.conftest import NewPlace
@@ -49,6 +49,9 @@ def test_a_small_area_is_one_pod_a_day(
     assert "'nothing == pods' evaluated false" in shown
     nothing = done(place, given)
     assert set(ways(nothing).values()) == {"nothing"}
+    reports = [records_by_job(place, workflow.name)["report"].work for workflow in (new, day)]
+    assert reports[1].shards == 1
+    assert reports[1].units == SCENE.pairs - FIRST  # only the new dates are drawn
     for name, workflow in (("nine tiles and 28 images", new), ("two new dates", day), ("nothing new", nothing)):
         record_property(f"small area, {name}: seconds", round(seconds_of(workflow), 1))
 
@@ -78,9 +81,13 @@ def test_a_pod_that_is_deleted_in_the_middle_goes_on(new_place: NewPlace, scene:
     assert workflow.outcome()[ONE_POD] == ("Succeeded", 2)
     run_locally(JOBS, scene, tmp_path / "local")
     assert digests_but_of_pages(place.download(tmp_path / "cube")) == digests_but_of_pages(tmp_path / "local")
-    uid = place.get("workflow", name)["metadata"]["uid"]
-    records = {record.job: record for record in records_of(uid, Site(place.store.url))}
-    assert records["monitor"].findings.figures["images"] == 2
+    assert records_by_job(place, name)["monitor"].findings.figures["images"] == 2
+
+
+def records_by_job(place: Place, workflow: str) -> dict[str, JobRecord]:
+    """What the run of a workflow recorded of each job."""
+    uid = place.get("workflow", workflow)["metadata"]["uid"]
+    return {record.job: record for record in records_of(uid, Site(place.store.url))}
 
 
 def done(place: Place, given: dict[str, str]) -> Workflow:
