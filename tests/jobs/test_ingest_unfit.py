@@ -447,7 +447,7 @@ def test_a_file_that_changes_under_way_is_named_and_not_written(
     if (change, before) == (other_values_of_the_same_time, "check"):
         pytest.skip("nobody can tell, and nothing was read of it before")
     job, site, path = IngestJob(), open_site(str(tmp_path / "cube")), source / name_of(2)
-    plan = make_plan(job, IngestSettings(source=str(source), unusable_files=0), site)
+    plan = make_plan(job, IngestSettings(source=str(source)), site)
     kept = shutil.copy(path, tmp_path / "kept.tif")
     if before == "check":
         change(path)
@@ -464,7 +464,7 @@ def test_a_file_that_changes_under_way_is_named_and_not_written(
     assert run_shard(job, plan, before, 1, site) is None
     with pytest.raises(AcdError, match=str(path)) as raised:
         gather_round(job, plan, before, site)
-    assert raised.value.code is ErrorCode.UNUSABLE_FILES
+    assert raised.value.code is ErrorCode.INPUT_CHANGED
     assert raised.value.code.value.exit_status is ExitStatus.INPUT
     assert not (tmp_path / "cube/index/heads").exists()
 
@@ -480,7 +480,9 @@ def test_a_file_that_changes_under_way_is_named_and_not_written(
     np.testing.assert_array_equal(stored(tmp_path / "cube")[path.stem], right)
 
 
-def test_files_that_fail_in_either_round_are_all_named_and_the_others_written(source: Path, tmp_path: Path) -> None:
+def test_a_file_that_changes_before_it_is_written_stops_the_run_and_the_next_one_names_all(
+    source: Path, tmp_path: Path
+) -> None:
     job, site, path = IngestJob(), open_site(str(tmp_path / "cube")), source / name_of(2)
     half_as_long(source / name_of(1))
     plan = make_plan(job, IngestSettings(source=str(source)), site)
@@ -490,8 +492,12 @@ def test_files_that_fail_in_either_round_are_all_named_and_the_others_written(so
     values_outside(path)
     run_shard(job, plan, "write", 0, site)
     run_shard(job, plan, "write", 1, site)
-    (affected,) = gather_round(job, plan, "write", site)
-    assert list(affected.unusable) == [str(source / name_of(1)), str(path)]
+    with pytest.raises(AcdError, match=str(path)) as raised:
+        gather_round(job, plan, "write", site)
+    assert raised.value.code is ErrorCode.INPUT_CHANGED
+    assert not (tmp_path / "cube/index/heads").exists()
+    told = ingest(tmp_path / "cube", source)
+    assert all(name_of(day) in str(told) for day in (1, 2))
     assert ingested(tmp_path / "cube") == {name_of(day) for day in range(3, 7)}
 
 

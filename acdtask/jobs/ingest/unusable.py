@@ -12,6 +12,7 @@ from acdtask.jobs.quarantine import Failure
 __all__ = ["Unusable", "exceeds_half", "require_few"]
 
 NAMED_AT_MOST = 10
+_CHANGED = ErrorCode.INPUT_CHANGED.value.number
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,13 @@ def require_few(failures: Mapping[str, Failure], files: int, limit: int) -> None
         limit: how many unusable files are tolerated.
 
     Raises:
-        AcdError: the error of the first file, if more than half are unusable; UNUSABLE_FILES if more than `limit` are.
+        AcdError: INPUT_CHANGED if a file changed under way; the error of the first file, if more than half are
+            unusable; UNUSABLE_FILES if more than `limit` are.
     """
+    changed = {key: failure for key, failure in failures.items() if failure.number == _CHANGED}
+    if changed:
+        fix = next(iter(changed.values())).fix
+        raise AcdError(ErrorCode.INPUT_CHANGED, "; ".join(failure.message for failure in changed.values()), fix)
     count = len(failures)
     if count and exceeds_half(count, files):
         first = next(iter(failures.values()))
