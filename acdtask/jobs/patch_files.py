@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import shapely
-from arro3.core import Array, DataType
+from arro3.core import DataType
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
@@ -22,7 +22,7 @@ from acdtask.storage.geoparquet import (
     encode_table,
     geo_metadata,
     read_table,
-    time_column,
+    typed_column,
     wkb_column,
 )
 from acdtask.storage.store import Store
@@ -30,6 +30,7 @@ from acdtask.storage.store import Store
 __all__ = [
     "LocatedPatch",
     "PatchJudgement",
+    "feature_collection",
     "numbered",
     "patches_to_geojson",
     "patches_to_parquet",
@@ -38,7 +39,6 @@ __all__ = [
     "save_patches",
 ]
 
-EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 DECIMALS = 7
 """Decimals of coordinates in degrees, about a centimetre."""
 
@@ -167,12 +167,17 @@ def _order(located: LocatedPatch) -> tuple[dt.datetime, dt.datetime, int, str]:
 
 def patches_to_geojson(patches: Sequence[LocatedPatch]) -> bytes:
     """A FeatureCollection with one feature per line. Patches with a known number have the property `number`."""
-    features = []
-    for located in patches:
-        geometry = json.loads(shapely.to_geojson(_rounded(located.geometry)))
-        feature = {"type": "Feature", "id": located.patch.id, "properties": located.properties, "geometry": geometry}
-        features.append(json.dumps(feature, ensure_ascii=False))
-    body = ",\n".join(features)
+    return feature_collection((located.patch.id, located.properties, _rounded(located.geometry)) for located in patches)
+
+
+def feature_collection(features: Iterable[tuple[str, dict[str, Any], BaseGeometry]]) -> bytes:
+    """A FeatureCollection with one feature per line, from the id, properties and geometry of each."""
+    lines = []
+    for feature_id, properties, outline in features:
+        geometry = json.loads(shapely.to_geojson(outline))
+        feature = {"type": "Feature", "id": feature_id, "properties": properties, "geometry": geometry}
+        lines.append(json.dumps(feature, ensure_ascii=False))
+    body = ",\n".join(lines)
     return f'{{"type": "FeatureCollection", "features": [\n{body}\n]}}\n'.encode()
 
 
@@ -195,7 +200,7 @@ def patches_to_parquet(patches: Sequence[LocatedPatch], *, judged: bool = False)
     ]
     geometries = [_rounded(located.geometry) for located in patches]
     names = COLUMNS + (JUDGEMENT_COLUMNS if judged or any(located.judgement for located in patches) else ())
-    columns = {name: _column([row[name] for row in rows], dtype) for name, dtype in names}
+    columns = {name: typed_column([row[name] for row in rows], dtype) for name, dtype in names}
     columns[GEOMETRY] = wkb_column([shapely.to_wkb(geometry) for geometry in geometries])
     metadata = geo_metadata(geometries, orientation="counterclockwise")
     return encode_table(columns, metadata, required=columns.keys() - MAY_BE_UNKNOWN)
@@ -229,13 +234,6 @@ def save_patches(patches: Sequence[LocatedPatch], address: str) -> None:
 
 
 _WRITERS = {".parquet": patches_to_parquet, ".geojson": patches_to_geojson}
-
-
-def _column(values: Sequence[Any], dtype: DataType) -> Array:
-    if dtype != UTC_TIME:
-        return Array(values, dtype)
-    micros = [None if value is None else (value - EPOCH) // dt.timedelta(microseconds=1) for value in values]
-    return time_column(micros)
 
 
 def _located(row: dict[str, Any]) -> LocatedPatch:

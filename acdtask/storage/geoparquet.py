@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,22 @@ from numpy.typing import NDArray
 
 from acdtask.storage.errors import is_panic
 
-__all__ = ["GEOMETRY", "UTC_TIME", "encode_table", "geo_metadata", "read_table", "time_column", "wkb_column"]
+__all__ = [
+    "GEOMETRY",
+    "UTC_TIME",
+    "encode_table",
+    "geo_metadata",
+    "read_table",
+    "time_column",
+    "typed_column",
+    "wkb_column",
+]
 
 GEOMETRY = "geometry"
 """Name of the geometry column (WKB)."""
 
 UTC_TIME = DataType.timestamp("us", tz="UTC")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 MAGIC = b"PAR1"
 SMALLEST = 12
@@ -81,6 +92,13 @@ def time_column(microseconds: Sequence[int | None] | NDArray[np.int64]) -> Array
     if isinstance(microseconds, np.ndarray):
         return Array.from_numpy(microseconds).cast(UTC_TIME)
     return Array(microseconds, DataType.int64()).cast(UTC_TIME)
+
+
+def typed_column(values: Sequence[Any], dtype: DataType) -> Array:
+    """Column of a type from Python values, which are datetimes if it is UTC_TIME; None becomes null."""
+    if dtype != UTC_TIME:
+        return Array(values, dtype)
+    return time_column([None if value is None else (value - EPOCH) // timedelta(microseconds=1) for value in values])
 
 
 def encode_table(columns: Mapping[str, Array], metadata: Mapping[str, str], required: Collection[str] = ()) -> bytes:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 
 import numpy as np
 import pytest
@@ -45,9 +46,9 @@ def said(findings: Sequence[Finding]) -> list[tuple[object, ...]]:
 
 @given(candidates, st.randoms(use_true_random=False))
 @settings(deadline=None)
-def test_the_order_of_candidates_changes_nothing(found: list[Candidate], random: Callable[..., None]) -> None:
+def test_the_order_of_candidates_changes_nothing(found: list[Candidate], random: Random) -> None:
     shuffled = list(found)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]  # hypothesis gives a random.Random
+    random.shuffle(shuffled)
     assert said(fuse(shuffled, 3, everywhere)) == said(fuse(found, 3, everywhere))
 
 
@@ -167,7 +168,7 @@ images = st.lists(
 
 @given(images, st.randoms(use_true_random=False), st.floats(0, 20))
 def test_windows_hold_each_image_once_and_each_member_at_most_once(
-    found: list[WindowImage], random: Callable[..., None], days: float
+    found: list[WindowImage], random: Random, days: float
 ) -> None:
     windows = windows_of(found, days)
     assert sorted(map(repr, (image for window in windows for image in window))) == sorted(map(repr, found))
@@ -175,7 +176,7 @@ def test_windows_hold_each_image_once_and_each_member_at_most_once(
         assert len({image.member for image in window}) == len(window)
         assert window[-1].datetime - window[0].datetime <= timedelta(days=days)
     shuffled = list(found)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]  # hypothesis gives a random.Random
+    random.shuffle(shuffled)
     assert windows_of(shuffled, days) == windows
 
 

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import shapely
-from arro3.core import Array, DataType
+from arro3.core import DataType
 from shapely.geometry.base import BaseGeometry
 
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.patch_files import require_format
+from acdtask.jobs.patch_files import feature_collection, require_format
 from acdtask.storage.geoparquet import (
     GEOMETRY,
     UTC_TIME,
     encode_table,
     geo_metadata,
     read_table,
-    time_column,
+    typed_column,
     wkb_column,
 )
 from acdtask.storage.store import Store
 
 __all__ = ["FusedPatch", "fused_to_geojson", "fused_to_parquet", "read_fused", "save_fused"]
 
-EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 COLUMNS: tuple[tuple[str, DataType], ...] = (
     ("id", DataType.utf8()),
     ("aoi", DataType.utf8()),
@@ -95,25 +93,12 @@ class FusedPatch:
 
 def fused_to_geojson(patches: Sequence[FusedPatch]) -> bytes:
     """A FeatureCollection with one feature per line."""
-    features = [
-        json.dumps(
-            {
-                "type": "Feature",
-                "id": patch.id,
-                "properties": patch.properties,
-                "geometry": json.loads(shapely.to_geojson(patch.geometry)),
-            },
-            ensure_ascii=False,
-        )
-        for patch in patches
-    ]
-    body = ",\n".join(features)
-    return f'{{"type": "FeatureCollection", "features": [\n{body}\n]}}\n'.encode()
+    return feature_collection((patch.id, patch.properties, patch.geometry) for patch in patches)
 
 
 def fused_to_parquet(patches: Sequence[FusedPatch]) -> bytes:
     """A GeoParquet 1.1 table with a WKB column `geometry`. Times are UTC; an unknown one is null."""
-    columns = {name: _column([getattr(patch, name) for patch in patches], dtype) for name, dtype in COLUMNS}
+    columns = {name: typed_column([getattr(patch, name) for patch in patches], dtype) for name, dtype in COLUMNS}
     geometries = [patch.geometry for patch in patches]
     columns[GEOMETRY] = wkb_column([shapely.to_wkb(geometry) for geometry in geometries])
     metadata = geo_metadata(geometries, orientation="counterclockwise")
@@ -143,9 +128,3 @@ def save_fused(patches: Sequence[FusedPatch], address: str) -> None:
     require_format(address)
     store, name = Store.of_file(address)
     store.put(name, fused_to_geojson(patches) if name.endswith(".geojson") else fused_to_parquet(patches))
-
-
-def _column(values: Sequence[Any], dtype: DataType) -> Array:
-    if dtype != UTC_TIME:
-        return Array(values, dtype)
-    return time_column([None if value is None else (value - EPOCH) // dt.timedelta(microseconds=1) for value in values])

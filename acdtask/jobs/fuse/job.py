@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from acdtask.cube.aoi import load_aoi
+from collections.abc import Sequence
+
+from acdtask.cube.aoi import Aoi, load_aoi
 from acdtask.jobs.contract import (
     AGAIN,
     Draft,
@@ -119,14 +121,8 @@ class FuseJob(Job[FuseSettings, FuseContent]):
         stale = known is not None and {window.label for window in known.windows} - {window.label for window in windows}
         current = is_latest(site.store, aoi.name, self.name, settings.name, fusion)
         again = not pending and bool(windows) and not (current and not stale)
-        layouts = [site.cube.layout(member.layout) for member in members]
-        pixels = [layout.cell_pixels**2 for layout in layouts]
-        tiles = [len(tiles_of_aoi(aoi, layout)) for layout in layouts]
-        volume = [2 * count * cell for count, cell in zip(tiles, pixels, strict=True)]
-        seconds = [
-            FUSE.seconds(len(window.images), sum(volume[image.member] for image in window.images) // len(window.images))
-            for window in pending
-        ]
+        cost = _Cost(members, aoi, site)
+        seconds = [cost.seconds(window) for window in pending]
         shards = Sharding(settings.shard_windows, settings.pod_start, otherwise=10).shards(
             pending, lambda part: FuseWork(windows=part), seconds
         )
@@ -141,17 +137,8 @@ class FuseJob(Job[FuseSettings, FuseContent]):
                 pending=tuple(window.label for window in pending),
             ),
             shards=no_work(FuseWork(windows=[])) if again else shards,
-            estimate=Estimate(
-                tiles=len(pending),
-                dates=sum(len(window.images) for window in pending),
-                bytes_read=sum(volume[image.member] for window in pending for image in window.images),
-                core_seconds=sum(seconds),
-                memory_bytes=FUSE.memory(max(pixels), max(tiles) * len(members), max(pixels)),
-            ),
-            notes={
-                "fused already": len(windows) - len(pending),
-                **({AGAIN: BECOMES_LATEST} if again else {}),
-            },
+            estimate=cost.estimate(pending),
+            notes={"fused already": len(windows) - len(pending), **({AGAIN: BECOMES_LATEST} if again else {})},
             nothing_to_do="" if pending or again else _why_nothing(windows),
         )
 
@@ -194,6 +181,35 @@ class FuseJob(Job[FuseSettings, FuseContent]):
     def is_published(self, plan: FusePlan, site: Site) -> bool:
         """Whether the windows of the plan are in the newest manifest."""
         return len(windows_of_plan(plan, site)) == len(plan.content.pending)
+
+
+class _Cost:
+    """What it costs to fuse windows: mostly reading the masks of the members' images, at most all of each."""
+
+    def __init__(self, members: Sequence[Member], aoi: Aoi, site: Site) -> None:
+        layouts = [site.cube.layout(member.layout) for member in members]
+        self._tile_pixels = max(layout.cell_pixels**2 for layout in layouts)
+        self._tiles = [len(tiles_of_aoi(aoi, layout)) for layout in layouts]
+        self._mask_bytes = [
+            2 * count * layout.cell_pixels**2 for count, layout in zip(self._tiles, layouts, strict=True)
+        ]
+
+    def seconds(self, window: PlannedWindow) -> float:
+        """Expected seconds of a window."""
+        return FUSE.seconds(len(window.images), self._bytes_of(window) // len(window.images))
+
+    def estimate(self, windows: Sequence[PlannedWindow]) -> Estimate:
+        """The expected cost of windows."""
+        return Estimate(
+            tiles=len(windows),
+            dates=sum(len(window.images) for window in windows),
+            bytes_read=sum(map(self._bytes_of, windows)),
+            core_seconds=sum(map(self.seconds, windows)),
+            memory_bytes=FUSE.memory(self._tile_pixels, max(self._tiles) * len(self._tiles), self._tile_pixels),
+        )
+
+    def _bytes_of(self, window: PlannedWindow) -> int:
+        return sum(self._mask_bytes[image.member] for image in window.images)
 
 
 def _why_nothing(windows: list[PlannedWindow]) -> str:

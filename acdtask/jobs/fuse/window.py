@@ -20,11 +20,10 @@ from acdtask.jobs.fuse.seen import JudgedPixels, judged_km2
 from acdtask.jobs.fuse.settings import FuseSettings
 from acdtask.jobs.monitor.models import load_models
 from acdtask.jobs.monitor.months import patches_of_image, read_image, rejected_of_image
+from acdtask.jobs.monitor.reasons import comparison_in, held_back
 from acdtask.jobs.patch_files import LocatedPatch
 
 __all__ = ["fuse_window"]
-
-HELD_BACK = "held back ("
 
 
 @dataclass(frozen=True)
@@ -40,10 +39,9 @@ class _Judged:
         return round(self.patch.judgement.probability * CERTAIN) if self.patch.judgement else 1
 
     @property
-    def reason(self) -> str:
+    def comparison(self) -> str:
         """The comparison with its past."""
-        reason = self.patch.judgement.reason if self.patch.judgement else ""
-        return reason.partition("): ")[2] if reason.startswith(HELD_BACK) else reason
+        return comparison_in(self.patch.judgement.reason) if self.patch.judgement else ""
 
 
 def fuse_window(
@@ -85,19 +83,18 @@ def _patch(
     content: FuseContent,
     accepted: float,
 ) -> FusedPatch:
-    found = [judged[position] for position in finding.candidates]
-    best = found[0].patch
-    starts = [each.patch.start for each in found]
-    reason = _reason(finding, found, content.members, images)
+    candidates = [judged[position] for position in finding.candidates]
+    best = candidates[0].patch
+    starts = [candidate.patch.start for candidate in candidates]
+    reason = _reason(finding, candidates, content.members, images)
     probability = finding.probability / CERTAIN
     if not kept:
-        limit = f"{accepted:g} false patches per 1000 km2 are accepted"
-        reason = f"{HELD_BACK}probability {probability:.2f}; {limit}): {reason}"
+        reason = held_back(reason, probability, accepted)
     return FusedPatch(
         id=f"{content.aoi}_{window.label}_{finding.digest}",
         aoi=content.aoi,
         window=window.label,
-        datetime=max(each.patch.datetime for each in found),
+        datetime=max(candidate.patch.datetime for candidate in candidates),
         start_datetime=min(start for start in starts if start) if all(starts) else None,
         area_m2=round(geodesic_area(finding.outline), 1),
         probability=probability,
@@ -105,7 +102,7 @@ def _patch(
         members=_names(finding.members, content.members),
         absent=_names(finding.absent, content.members),
         unseen=_names(finding.unseen, content.members),
-        patches=",".join(each.patch.patch.id for each in found),
+        patches=",".join(candidate.patch.patch.id for candidate in candidates),
         z_max=round(best.patch.z_max, 3),
         drop_mean=round(best.patch.drop_mean, 6),
         reason=reason,
@@ -117,14 +114,16 @@ def _names(numbers: Sequence[int], members: Sequence[Member]) -> str:
     return ",".join(members[number].name for number in numbers)
 
 
-def _reason(finding: Finding, found: Sequence[_Judged], members: Sequence[Member], images: Mapping[int, str]) -> str:
+def _reason(
+    finding: Finding, candidates: Sequence[_Judged], members: Sequence[Member], images: Mapping[int, str]
+) -> str:
     """The sentence: what each member says, and how the most probable candidate compares with its past."""
     highest: dict[int, float] = {}
-    for each in found:
-        highest.setdefault(each.member, each.probability / CERTAIN)
+    for candidate in candidates:
+        highest.setdefault(candidate.member, candidate.probability / CERTAIN)
     said = [f"{members[number].name} finds it with probability {p:.2f}" for number, p in sorted(highest.items())]
     said += [f"{members[number].name} saw the place and has no candidate" for number in finding.absent]
     for number in finding.unseen:
         missing = "no data there" if number in images else "no image in the window"
         said.append(f"{members[number].name} has {missing}")
-    return f"{'; '.join(said)}; in {members[found[0].member].name} it {found[0].reason}"
+    return f"{'; '.join(said)}; in {members[candidates[0].member].name} it {candidates[0].comparison}"

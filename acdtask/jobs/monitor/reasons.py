@@ -11,12 +11,14 @@ from acdtask.cube.model import Variable
 from acdtask.jobs.monitor.reference import Reference
 from acdtask.jobs.patch_files import PatchJudgement
 
-__all__ = ["judgement_of", "reason_of"]
+__all__ = ["comparison_in", "held_back", "judgement_of", "reason_of"]
 
 ABOUT_EQUAL = 1.25
 """Up to this ratio, two drops are about equal."""
 MANY = 100
 """From this ratio on, the smaller drop is none."""
+HELD_BACK, ACCEPTED = "held back (probability ", " false patches per 1000 km2 are accepted): "
+"""Around the probability and the accepted number of a candidate that is held back, before its comparison."""
 STILL = 0.25
 """Surroundings that moved by at most this share of the contrast did not fall."""
 
@@ -38,9 +40,26 @@ def judgement_of(judged: np.void, reference: Reference, variable: Variable, acce
     reason = reason_of(contrast, past, day, ring=ring, unit=variable.unit)
     probability = int(judged["probability"]) / CERTAIN
     if not judged["kept"]:
-        limit = f"{accepted:g} false patches per 1000 km2 are accepted"
-        reason = f"held back (probability {probability:.2f}; {limit}): {reason}"
+        reason = held_back(reason, probability, accepted)
     return PatchJudgement(probability, contrast, past, date, reason)
+
+
+def held_back(comparison: str, probability: float, accepted: float) -> str:
+    """The reason of a candidate that is not kept, given its comparison with its past.
+
+    >>> held_back("fell by 0.31", 0.04, 20)
+    'held back (probability 0.04; 20 false patches per 1000 km2 are accepted): fell by 0.31'
+    """
+    return f"{HELD_BACK}{probability:.2f}; {accepted:g}{ACCEPTED}{comparison}"
+
+
+def comparison_in(reason: str) -> str:
+    """The comparison with the past in the reason of a candidate, kept or not.
+
+    >>> comparison_in(held_back("fell by 0.31", 0.04, 20)), comparison_in("fell by 0.31")
+    ('fell by 0.31', 'fell by 0.31')
+    """
+    return reason.partition(ACCEPTED)[2] if reason.startswith(HELD_BACK) else reason
 
 
 def reason_of(contrast: float, past: float, day: str, *, ring: float, unit: str = "") -> str:
