@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import rasterio
-from numcodecs import blosc  # type: ignore[import-untyped]  # it has no types
+from numcodecs import blosc
 from rasterio.windows import Window as RasterWindow
 from scipy.ndimage import gaussian_filter
 from shapely.geometry import box, mapping

@@ -13,14 +13,15 @@ The outbox is as long as what waits in it, whatever the number of events of the 
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Series, Site
@@ -38,6 +39,8 @@ KEPT_STUBS = 8
 KEPT_LEASES = 3
 LEASE_SECONDS = 90.0
 """Longer than one post may take."""
+PACE_SECONDS = 0.5
+"""Seconds between two attempts to take the lease."""
 
 HINT = "Delete the file: its event is lost, and those after it are sent."
 
@@ -177,35 +180,38 @@ class Outbox:
             event = parse_sealed(Entry, data, address, ErrorCode.EVENT_DAMAGED, HINT).event
             waiting = {waiting.key for _, waiting in self.waiting()}
             if event is not None and event.key not in waiting:
-                self.add(lambda _known, event=event: event)  # type: ignore[misc]  # mypy cannot infer a bound default
+                self.add(partial(_again, event))
             self._refused.delete(key)
         return len(keys)
 
     @contextmanager
     def sending(self, wait: float = 2 * LEASE_SECONDS) -> Iterator[Lease]:
         """Take the lease. Another process that sends is awaited for `wait` seconds. EVENTS_BEING_SENT."""
-        lease = self._take_lease(time.monotonic() + wait)
+        attempts = Retrying(
+            retry=retry_if_exception(_is_being_sent),
+            stop=stop_after_delay(wait),
+            wait=wait_fixed(PACE_SECONDS),
+            reraise=True,
+        )
+        lease = attempts(self._take_lease, uuid.uuid4().hex)
         try:
             yield lease
         finally:
             lease.release()
 
-    def _take_lease(self, end: float) -> Lease:
-        holder = uuid.uuid4().hex
-        while True:
-            numbers = sorted(int(key.partition(".")[0]) for key in self._senders.list() if "/" not in key)
-            newest = numbers[-1] if numbers else 0
-            now = datetime.now(UTC)
-            if not newest or self._is_over(newest, now):
-                body = _body(_Lease(holder=holder, until=now + timedelta(seconds=LEASE_SECONDS)))
-                name = _name(newest + 1)
-                if self._senders.create(name, body) or self._senders.find(name) == body:
-                    for number in numbers[:-KEPT_LEASES]:
-                        self._senders.delete(_name(number))
-                    return Lease(self._senders, newest + 1, holder)
-            if time.monotonic() >= end:
-                raise AcdError(ErrorCode.EVENTS_BEING_SENT, f"another process is sending {self.address}")
-            time.sleep(0.5)
+    def _take_lease(self, holder: str) -> Lease:
+        """Take the lease if nobody has it. EVENTS_BEING_SENT."""
+        numbers = sorted(int(key.partition(".")[0]) for key in self._senders.list() if "/" not in key)
+        newest = numbers[-1] if numbers else 0
+        now = datetime.now(UTC)
+        if not newest or self._is_over(newest, now):
+            body = _body(_Lease(holder=holder, until=now + timedelta(seconds=LEASE_SECONDS)))
+            name = _name(newest + 1)
+            if self._senders.create(name, body) or self._senders.find(name) == body:
+                for number in numbers[:-KEPT_LEASES]:
+                    self._senders.delete(_name(number))
+                return Lease(self._senders, newest + 1, holder)
+        raise AcdError(ErrorCode.EVENTS_BEING_SENT, f"another process is sending {self.address}")
 
     def _is_over(self, number: int, now: datetime) -> bool:
         data, address = self._senders.find(_name(number)), self._senders.address_of(_name(number))
@@ -220,6 +226,15 @@ class Outbox:
     def _entry(self, number: int) -> Entry | None:
         data, address = self._events.find(_name(number)), self._events.address_of(_name(number))
         return None if data is None else parse_sealed(Entry, data, address, ErrorCode.EVENT_DAMAGED, HINT)
+
+
+def _again(event: Event, known: set[tuple[str, str]]) -> Event:
+    del known  # it is added again whatever was there
+    return event
+
+
+def _is_being_sent(error: BaseException) -> bool:
+    return isinstance(error, AcdError) and error.code is ErrorCode.EVENTS_BEING_SENT
 
 
 def _name(number: int) -> str:

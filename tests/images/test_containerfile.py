@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numcodecs  # type: ignore[import-untyped]  # untyped
+import numcodecs
 import pytest
 
 from images import sbom, slim

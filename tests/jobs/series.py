@@ -28,7 +28,7 @@ from acdtask.jobs.products import (
     MonitorManifest,
 )
 from acdtask.notify.deliver import report_end, send_waiting
-from acdtask.notify.event import FinishedRun
+from acdtask.notify.event import FinishedRun, Status
 from acdtask.notify.outbox import Event, Outbox
 from acdtask.storage.store import Store
 from tests.jobs.small_site import LAYOUT, baseline, ends, make_cube, monitor, run, steady, write_images
@@ -147,9 +147,9 @@ class Nightly:
         self._patch.delenv("ACD_RUN_ID")
         return name
 
-    def report(self, run: str, *, status: str = "Succeeded", delivered: bool = True) -> None:
+    def report(self, run: str, *, status: Status = "Succeeded", delivered: bool = True) -> None:
         """The exit handler of a run."""
-        finished = FinishedRun(run, status, "site")  # type: ignore[arg-type]  # a literal, from a test's table
+        finished = FinishedRun(run, status, "site")
         report_end(finished, open_site(str(self.cube)))
         self.send(delivered=delivered)
 
@@ -163,7 +163,7 @@ class Nightly:
 
         send_waiting(self.outbox, post)
 
-    def run(self, *, delivered: bool = True, status: str = "Succeeded", **settings: Any) -> Seen:
+    def run(self, *, delivered: bool = True, status: Status = "Succeeded", **settings: Any) -> Seen:
         """The kind of the last event of the run, and the images that it names."""
         before = len(self.received)
         self.report(self.work(**settings), status=status, delivered=delivered)

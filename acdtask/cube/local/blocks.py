@@ -11,7 +11,7 @@ from typing import Final
 
 import google_crc32c
 import numpy as np
-from numcodecs import blosc  # type: ignore[import-untyped]  # it has no types
+from numcodecs import blosc
 from numpy.typing import NDArray
 
 from acdtask.raster.data_format import Pixels

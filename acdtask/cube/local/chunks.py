@@ -20,7 +20,7 @@ from itertools import product
 from typing import Literal, Self, TypeAlias, cast
 
 import numpy as np
-from numcodecs import blosc  # type: ignore[import-untyped]  # it has no types
+from numcodecs import blosc
 from numpy.typing import NDArray
 from pydantic import AliasPath, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
