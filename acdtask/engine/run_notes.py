@@ -1,7 +1,7 @@
 """Notes of runs that began and have not reported their end, at `events/<aoi>/runs/<run id>.json` of the cube's store.
 
-A stage of a workflow writes the note; whoever reports the end of the run removes it. If a workflow is stopped or
-terminated, Argo runs no exit handler: the note stays, and the next run of the AOI reports it (docs/decisions/0043).
+A stage of a workflow writes the note; whoever reports the end of the run removes it. If a workflow is terminated, Argo
+runs no exit handler: the note stays, and the next run of the AOI reports it (docs/decisions/0043).
 """
 
 from __future__ import annotations

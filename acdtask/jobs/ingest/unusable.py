@@ -55,11 +55,10 @@ def require_few(failures: Mapping[str, Failure], files: int, limit: int) -> None
         raise AcdError(ErrorCode.INPUT_CHANGED, "; ".join(failure.message for failure in changed.values()), fix)
     count = len(failures)
     if count and exceeds_half(count, files):
-        first = next(iter(failures.values()))
-        code = next(code for code in ErrorCode if code.value.number == first.number)
+        error = next(iter(failures.values())).as_error()
         if count == 1:
-            raise AcdError(code, first.message, first.fix)
-        raise AcdError(code, f"{count} files cannot be used: {_named(failures)}", first.fix)
+            raise error
+        raise AcdError(error.code, f"{count} files cannot be used: {_named(failures)}", error.fix)
     if count > limit:
         raise AcdError(
             ErrorCode.UNUSABLE_FILES,
