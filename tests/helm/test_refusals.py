@@ -485,6 +485,7 @@ OF_THE_SAME_AREA = {"name": "b", "schedules": ["@daily"], "aoiFrom": {"configMap
         (monitor(aoi=json.dumps({**AREA, "name": "a b"})), 'Monitor koln has an aoi named "a b"', "Use letters"),
         (monitor(settings={"hihg": 2}), "Monitor koln has the setting hihg", "It has: aoi, "),
         (monitor(settings={"aoi": "x"}), "Monitor koln has the setting aoi", "Use the monitor's aoi"),
+        (monitor(settings={"event-monitor": "x"}), "Monitor koln has the setting event-monitor", "its name"),
     ],
 )
 def test_what_a_schema_cannot_say_is_refused_with_the_fix(

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from acdtask.cli.options import values_of_parameters
 from acdtask.cli.parameters import Bound, bound_to
 from acdtask.jobs.registry import load_job
-from workflows.parameters import AOI
+from workflows.parameters import AOI, EVENT_MONITOR, WEBHOOK
 from workflows.templates import CHAIN, build_all
 from workflows.values_schema import SCHEMA_FILE, rule_of, schema_of_settings, with_settings
 
@@ -39,7 +39,7 @@ def test_every_parameter_of_a_monitor_has_a_rule() -> None:
     templates = build_all()
     for name in ("acd-all", "acd-monitor"):
         parameters = templates[name].to_dict()["spec"]["arguments"]["parameters"]
-        assert {parameter["name"] for parameter in parameters} - {"aoi", "webhook"} <= set(RULES)
+        assert {parameter["name"] for parameter in parameters} - {AOI, EVENT_MONITOR, WEBHOOK} <= set(RULES)
 
 
 def accepted(rule: dict[str, Any], value: Any) -> bool:

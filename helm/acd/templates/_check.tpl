@@ -270,8 +270,8 @@
 {{- range ((($template).spec).arguments).parameters }}{{ $_ := set $known .name . }}{{ end -}}
 {{- $settings := include "acd.settings" . | fromJson -}}
 {{- range $key, $text := $settings -}}
-{{- if has $key (list "aoi" "webhook") -}}
-{{- fail (printf "Monitor %s has the setting %s, which the chart sets itself. Use the monitor's aoi or aoiFrom, and webhook.url." $.monitor.name $key) -}}
+{{- if has $key (list "aoi" "event-monitor" "webhook") -}}
+{{- fail (printf "Monitor %s has the setting %s, which the chart sets itself. Use the monitor's aoi or aoiFrom, its name, and webhook.url." $.monitor.name $key) -}}
 {{- end -}}
 {{- if not (hasKey $known $key) -}}
 {{- fail (printf "Monitor %s has the setting %s, which %s does not have. It has: %s." $.monitor.name $key $name (keys $known | sortAlpha | join ", ")) -}}
