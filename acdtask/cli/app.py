@@ -47,7 +47,7 @@ class _Root(LazyGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         rest = super().parse_args(ctx, args)
         if not ctx.resilient_parsing:  # completion logs nothing
-            choose_project(ctx.params["project"])
+            choose_project(ctx.params["project"], ctx.params["series"])
             log.configure(ctx.params["log_mode"], verbose=ctx.params["verbose"], quiet=ctx.params["quiet"])
         return rest
 
@@ -88,6 +88,10 @@ def _root(
             metavar="FILE",
             help="File to use instead of acd.toml in this folder; empty for none.  [env: ACD_PROJECT]",
         ),
+    ] = None,
+    series: Annotated[
+        str | None,
+        typer.Option("--series", metavar="NAME", help="Series of acd.toml, if it describes several."),
     ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and exit.")

@@ -25,7 +25,7 @@ __all__ = [
     "taking_aoi",
 ]
 
-_OPTION = "--project"
+_OPTIONS = ("--project", "--series")
 
 Bbox = Annotated[str, typer.Option("--bbox", metavar="W,S,E,N", help="Instead of --aoi: a rectangle in degrees.")]
 AoiName = Annotated[
@@ -37,11 +37,11 @@ AoiEnd = Annotated[str, typer.Option("--aoi-end", metavar="DATE", help="Last dat
 AREA_OPTIONS: Mapping[str, Any] = {"bbox": Bbox, "aoi_name": AoiName, "aoi_start": AoiStart, "aoi_end": AoiEnd}
 """The options that define an area together with `--aoi`."""
 
-_chosen: dict[str, str | None] = {"file": None}
+_chosen: dict[str, str | None] = {"file": None, "series": None}
 
 
 def project_first(arguments: Sequence[str]) -> list[str]:
-    """Move `--project FILE` to the front, where the root command expects it.
+    """Move `--project FILE` and `--series NAME` to the front, where the root command expects them.
 
     >>> project_first(["show", "patches", "--project", "koln/acd.toml", "--json"])
     ['--project', 'koln/acd.toml', 'show', 'patches', '--json']
@@ -52,25 +52,37 @@ def project_first(arguments: Sequence[str]) -> list[str]:
     for argument in remaining:
         if argument == "--":
             return [*front, *rest, argument, *remaining]
-        if argument == _OPTION:
+        if argument in _OPTIONS:
             front += [argument, *[value for value in [next(remaining, None)] if value is not None]]
-        elif argument.startswith(f"{_OPTION}="):
+        elif argument.startswith(tuple(f"{option}=" for option in _OPTIONS)):
             front.append(argument)
         else:
             rest.append(argument)
     return [*front, *rest]
 
 
-def choose_project(file: str | None) -> None:
-    """Set the project file of this process; None for the one of the environment or of the working folder."""
-    _chosen["file"] = file
+def choose_project(file: str | None, series: str | None = None) -> None:
+    """Set the project file of this process; None for the one of the environment or of the working folder.
+
+    `series` is the one to choose, if any.
+    """
+    _chosen.update(file=file, series=series)
 
 
 def current_project() -> Project | None:
-    """Read the project, if there is one. PROJECT_INVALID."""
-    from acdtask.project.config import find_project
+    """Read the project, if there is one; that of a series, if one was chosen. PROJECT_INVALID."""
+    from acdtask.project.config import FILE, find_project
 
-    return find_project(_chosen["file"])
+    project, series = find_project(_chosen["file"]), _chosen["series"]
+    if series is None:
+        return project
+    if project is None:
+        raise AcdError(
+            ErrorCode.PROJECT_INVALID,
+            f"--series {series} needs the file {FILE}, and there is none in this folder",
+            "Leave out --series, or name the file with --project FILE.",
+        )
+    return project.chosen(series)
 
 
 def defaults_of(names: Sequence[str], command_path: str) -> dict[str, Any]:
@@ -78,9 +90,14 @@ def defaults_of(names: Sequence[str], command_path: str) -> dict[str, Any]:
     project = current_project()
     if project is None:
         return {}
+    shows_patches, fusion = command_path.endswith("show patches"), project.sections.get("fuse", {})
+    if shows_patches or len(project.series) == 1:
+        project = project.chosen(None)
     values = {"variable": "CoherenceVV", **project.shared, "layout": project.layout}
-    if command_path.endswith("show patches"):
-        values["name"] = project.sections.get("monitor", {}).get("name")
+    if shows_patches:
+        values["name"] = project.result.rpartition("/")[2]
+    if command_path.endswith("show fused"):
+        values["name"] = fusion.get("name")
     return {name: values[name] for name in (*names, "name") if values.get(name) is not None}
 
 

@@ -9,7 +9,7 @@ from acdtask import log
 from acdtask.cli.options import settings_from
 from acdtask.cli.project import area_given, current_project
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.project.config import AREA, environment_values
+from acdtask.project.config import AREA, JOBS_IN_ORDER, environment_values
 
 if TYPE_CHECKING:
     from acdtask.jobs.contract import Job, Settings
@@ -25,14 +25,19 @@ LAYOUT_MAKERS = ("consolidate", "baseline")
 _events = log.events("cli")
 
 
-def settings_of_job(job: Job[Any, Any], options: Mapping[str, Any], file: Mapping[str, Any], address: str) -> Settings:
+def settings_of_job(
+    job: Job[Any, Any], options: Mapping[str, Any], file: Mapping[str, Any], address: str, series: str = ""
+) -> Settings:
     """Make settings; precedence is options, environment, settings file, acd.toml, defaults.
 
-    `options` include those of the area. The only layout of the cube at `address` is the default. Errors of
-    `settings_from` and `area_given`; LAYOUT_UNKNOWN if no layout is named and the cube does not have exactly one.
+    `options` include those of the area. `series` names that of acd.toml; if it has several, it may only be left out for
+    jobs that concern all. The only layout of the cube at `address` is the default. Errors of `settings_from` and
+    `area_given`; LAYOUT_UNKNOWN if no layout is named and the cube does not have exactly one.
     """
     fields = job.settings.model_fields
     project = current_project()
+    if project and job.name in JOBS_IN_ORDER:
+        project = project.chosen(series or None)
     given = {name: value for name, value in options.items() if name not in AREA}
     given = {name: value for name, value in environment_values(SHARED_SETTINGS).items() if name in fields} | given
     from_file = {name: value for name, value in file.items() if name not in AREA}
@@ -42,7 +47,7 @@ def settings_of_job(job: Job[Any, Any], options: Mapping[str, Any], file: Mappin
     named = {**defaults, **from_file, **given}
     if address and "layout" in fields and fields["layout"].is_required() and not named.get("layout"):
         given["layout"] = _layout_of_cube(address, job.name, {**_defaults_of(job), **named})
-    origin = f"{project.file}, [{job.name}]" if project else ""
+    origin = project.origin_of(job.name) if project else ""
     settings: Settings = settings_from(job.settings, given, from_file, defaults, origin)
     return settings
 

@@ -21,7 +21,8 @@ __all__ = ["command"]
 
 @as_command(
     "Runs all pending jobs for the area of acd.toml: ingests new images, creates the layout and the baseline once, "
-    "compares new images with the baseline, and writes the report. Jobs that are up to date are skipped. Run it "
+    "compares new images with the baseline, and writes the report. If the file describes several series, all are run, "
+    "and fused if it has [fuse]. Jobs that are up to date are skipped. Run it "
     "again whenever there may be new images; after an interruption it continues where it stopped.",
     "acdtask watch --plan",
     "acdtask watch",
@@ -34,26 +35,27 @@ def command(
 ) -> None:
     from acdtask.cli.settings import settings_of_job
     from acdtask.engine.processes import cores
-    from acdtask.project.watch import pending_jobs, watch
+    from acdtask.project.watch import pending_jobs, steps_of, watch
 
     project = _project()
     address = _cube(project)
 
-    def settings_of(job: Job[Any, Any]) -> Settings:
-        return settings_of_job(job, {}, {}, address)
+    width = max(12, *(len(step.label) for step in steps_of(project)))
+
+    def settings_of(job: Job[Any, Any], series: str) -> Settings:
+        return settings_of_job(job, {}, {}, address, series)
+
+    def say_lines(step: str, lines: list[str]) -> None:
+        say(f"{step:{width}} {'; '.join(lines)}")
 
     if plan:
         for pending in pending_jobs(project, settings_of, address):
-            say(f"{pending.job:12} {_text(pending)}")
+            say_lines(pending.step, [_text(pending)])
         return
     count = cores() if workers is None else workers
-    result = watch(project, settings_of, address, workers=count, on_finished=_say_lines)
+    result = watch(project, settings_of, address, workers=count, on_finished=say_lines)
     for line in result.summary():
         say(line)
-
-
-def _say_lines(job: str, lines: list[str]) -> None:
-    say(f"{job:12} {'; '.join(lines)}")
 
 
 def _project() -> Project:
