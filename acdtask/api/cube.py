@@ -23,7 +23,8 @@ from acdtask.cube.model import Dataset, Instance, Record, RecordQuery, Variable
 from acdtask.dates import FORMS, end_of_period, parse_moment
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.fuse.files import fused_to_geojson
-from acdtask.jobs.fuse.publish import findings_of_windows, latest_fusion
+from acdtask.jobs.fuse.months import findings_of
+from acdtask.jobs.fuse.publish import latest_fusion
 from acdtask.jobs.stacks import image_label, start_of
 from acdtask.jobs.tracks import polarisation_of, track_of
 from acdtask.raster.data_format import Resampling
@@ -176,8 +177,7 @@ class OpenedCube:
         """
         store = Store.at(self.address)
         manifest = latest_fusion(store, load_aoi(aoi).name, name)
-        findings = findings_of_windows(manifest.windows, store)
-        body = fused_to_geojson([finding for finding in findings if finding.kept is not held_back])
+        body = fused_to_geojson(findings_of(manifest.months, store, held_back=held_back))
         collection: dict[str, Any] = json.loads(body)
         return collection
 

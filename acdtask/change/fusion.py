@@ -28,7 +28,7 @@ from shapely.geometry.base import BaseGeometry
 from acdtask.change.components import components
 from acdtask.change.judgement.model import CERTAIN
 
-__all__ = ["FUSING", "Candidate", "Finding", "Fusing", "WindowImage", "fuse", "sample_points", "windows_of"]
+__all__ = ["FUSING", "Candidate", "Finding", "Fusing", "WindowImage", "fuse", "in_order", "sample_points", "windows_of"]
 
 Sees: TypeAlias = Callable[[int, BaseGeometry], bool]
 """Whether a member has data at an outline."""
@@ -126,6 +126,11 @@ class Finding:
     digest: str
 
 
+def in_order(image: WindowImage) -> tuple[datetime, int, str]:
+    """The key by which images are ordered in time."""
+    return image.datetime, image.member, image.label
+
+
 def windows_of(images: Sequence[WindowImage], days: float) -> list[tuple[WindowImage, ...]]:
     """Group images into windows: at most one image of each member, the first and last at most `days` apart.
 
@@ -139,7 +144,7 @@ def windows_of(images: Sequence[WindowImage], days: float) -> list[tuple[WindowI
     """
     windows: list[tuple[WindowImage, ...]] = []
     current: list[WindowImage] = []
-    for image in sorted(images, key=lambda image: (image.datetime, image.member, image.label)):
+    for image in sorted(images, key=in_order):
         late = current and image.datetime - current[0].datetime > timedelta(days=days)
         if late or image.member in {other.member for other in current}:
             windows.append(tuple(current))

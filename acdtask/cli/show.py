@@ -203,13 +203,14 @@ def fused_command(
     from acdtask.cube.aoi import load_aoi
     from acdtask.engine.stages import open_site
     from acdtask.jobs.fuse.files import fused_to_geojson, save_fused
-    from acdtask.jobs.fuse.publish import findings_of_windows, latest_fusion
+    from acdtask.jobs.fuse.months import findings_of
+    from acdtask.jobs.fuse.publish import latest_fusion
     from acdtask.jobs.patch_files import require_format
 
     require_format(out)
     store = open_site(cube).store
     manifest = latest_fusion(store, load_aoi(require_aoi(aoi)).name, name)
-    findings = [finding for finding in findings_of_windows(manifest.windows, store) if finding.kept is not held_back]
+    findings = findings_of(manifest.months, store, held_back=held_back)
     if out:
         save_fused(findings, out)
     shown = findings if (out and as_json) or not limit else findings[:limit]

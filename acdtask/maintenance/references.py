@@ -14,6 +14,8 @@ from pydantic import ValidationError
 
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.catalogue import COLLECTION
+from acdtask.jobs.fuse.content import FusionManifest
+from acdtask.jobs.fuse.months import keys_of as keys_of_fusion
 from acdtask.jobs.manifests import NumberedChain
 from acdtask.jobs.monitor.documents import keys_of_catalogue
 from acdtask.jobs.monitor.months import keys_of as keys_of_monitor
@@ -81,9 +83,9 @@ def names_in_json(body: bytes, store: Store, key: str = "") -> set[str]:
 def names_of_manifest(store: Store, key: str) -> set[str]:
     """The keys below `products/` that a product's document refers to, directly or through its months.
 
-    The document is a manifest of a baseline or monitor, or an edition of a report. Input images are not included: the
-    index knows where their pixels are. TIDY_UNSURE if the document or one of its months is damaged. A missing document
-    refers to nothing: another tidy has removed it.
+    The document is a manifest of a baseline, monitor or fusion, or an edition of a report. Input images are not
+    included: the index knows where their pixels are. TIDY_UNSURE if the document or one of its months is damaged. A
+    missing document refers to nothing: another tidy has removed it.
     """
     with unsure_if_damaged():
         body = read_version(store, key)
@@ -115,13 +117,15 @@ def read_version(store: Store, key: str) -> bytes | None:
 
 
 def _names_of_months(body: bytes, key: str, store: Store) -> set[str]:
-    """The keys that the months of a monitor or report refer to; empty for acd 0.1.0, which has no months."""
+    """The keys that the months of a product refer to; empty for acd 0.1.0, which has no months."""
     try:
         if "/monitor/" in key:
             manifest = MonitorManifest.model_validate_json(body)
             return keys_of_monitor(manifest, store) | keys_of_catalogue(manifest)
         if "/report/" in key:
             return keys_of_edition(Edition.model_validate_json(body), store)
+        if "/fuse/" in key:
+            return keys_of_fusion(FusionManifest.model_validate_json(body), store)
     except ValidationError:
         pass
     return set()

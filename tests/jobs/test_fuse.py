@@ -21,10 +21,11 @@ from acdtask.cube.aoi import load_aoi
 from acdtask.engine.local import LocalOutcome
 from acdtask.engine.stages import gather_round, make_plan, open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.fuse.content import FusionManifest
+from acdtask.jobs.fuse.content import FusedWindow, FusionManifest
 from acdtask.jobs.fuse.files import FusedPatch, read_fused
 from acdtask.jobs.fuse.job import FuseJob
-from acdtask.jobs.fuse.publish import findings_of_windows, newest_fusion
+from acdtask.jobs.fuse.months import findings_of_windows, windows_since
+from acdtask.jobs.fuse.publish import newest_fusion
 from acdtask.jobs.fuse.seen import area_points
 from acdtask.jobs.fuse.settings import FuseSettings
 from acdtask.maintenance.tidy.clean import tidy
@@ -66,8 +67,12 @@ def manifest_of(cube: Path, outcome: LocalOutcome) -> FusionManifest:
     return manifest
 
 
+def windows_of(cube: Path, outcome: LocalOutcome) -> list[FusedWindow]:
+    return windows_since(manifest_of(cube, outcome), "", open_site(str(cube)).store)
+
+
 def findings_of(cube: Path, outcome: LocalOutcome) -> list[FusedPatch]:
-    return findings_of_windows(manifest_of(cube, outcome).windows, open_site(str(cube)).store)
+    return findings_of_windows(windows_of(cube, outcome), open_site(str(cube)).store)
 
 
 def products(cube: Path) -> dict[str, bytes]:
@@ -129,7 +134,7 @@ def test_days_one_by_one_give_what_all_together_give(cube: Path, aoi: Path, scen
     last = SCENES[0].pair_dates(SCENES[0].pairs - 1)[1]
     other = make_tracks(tmp_path / "daily", scenes=scenes, end=f"{last.replace(day=last.day - 4)}")
     first = fuse(other, aoi)
-    assert len(manifest_of(other, first).windows) < WINDOWS
+    assert len(windows_of(other, first)) < WINDOWS
     for track, layout, name in (("A015", "west", "ascending"), ("D066", "east", "descending")):
         monitor_track(other, aoi, track, layout, name)
     again = fuse(other, aoi)
@@ -161,8 +166,7 @@ def test_an_interrupted_run_continues(cube: Path, aoi: Path, tmp_path: Path) -> 
 
 def test_a_window_without_the_other_track_has_its_patches_alone(cube: Path, aoi: Path) -> None:
     outcome = fuse(cube, aoi, window_days=0.5)
-    manifest = manifest_of(cube, outcome)
-    assert [len(window.images) for window in manifest.windows] == [1] * 2 * WINDOWS
+    assert [len(window.images) for window in windows_of(cube, outcome)] == [1] * 2 * WINDOWS
     findings = findings_of(cube, outcome)
     assert all("," not in finding.members and finding.unseen for finding in findings)
     assert "has no image in the window" in findings[0].reason
@@ -190,7 +194,7 @@ def test_where_one_track_has_no_data_the_other_counts_alone(scenes: Path, aoi: P
 
 def test_the_judged_area_counts_no_ground_twice(cube: Path, aoi: Path) -> None:
     area_km2 = geodesic_area(load_aoi(str(aoi)).geometry) / 1e6
-    for window in manifest_of(cube, fuse(cube, aoi)).windows:
+    for window in windows_of(cube, fuse(cube, aoi)):
         assert 0.8 * area_km2 < window.judged_km2 <= area_km2
 
 

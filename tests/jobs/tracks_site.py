@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from acdtask.jobs.simulate.settings import SceneSettings
 from acdtask.raster.grid import Layout, RegularGrid
 from tests.jobs.chain import reference_end, simulate
 
-__all__ = ["ASCENDING", "DESCENDING", "SCENES", "fuse", "make_tracks", "monitor_track", "run"]
+__all__ = ["ASCENDING", "DESCENDING", "GRIDS", "SCENES", "TRACKS", "fuse", "make_tracks", "monitor_track", "run"]
 
 ASCENDING, DESCENDING = "CoherenceVV/west/ascending", "CoherenceVV/east/descending"
 SCENES = [
@@ -60,10 +61,18 @@ def make_tracks(folder: Path, cells: dict[str, int] | None = None, scenes: Path 
     return cube
 
 
-def monitor_track(cube: Path, aoi: Path, track: str, layout: str, name: str, **settings: Any) -> LocalOutcome:
-    """Baseline and monitor of a track."""
+def monitor_track(
+    cube: Path,
+    aoi: Path,
+    track: str,
+    layout: str,
+    name: str,
+    baseline_end: datetime | None = None,
+    **settings: Any,
+) -> LocalOutcome:
+    """Baseline and monitor of a track; `settings` are those of the monitor."""
     common = {"aoi": str(aoi), "layout": layout, "track": track}
-    end = reference_end(SCENES[1])
+    end = baseline_end or reference_end(SCENES[1])
     run(BaselineJob(), BaselineSettings(**common, name=name, end=end, profile="robust"), cube)
     settings = {"profile": "robust", **settings}
     return run(MonitorJob(), MonitorSettings(**common, name=name, baseline_name=name, **settings), cube)

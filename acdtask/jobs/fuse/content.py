@@ -21,6 +21,8 @@ __all__ = [
     "FusionManifest",
     "Member",
     "MemberImage",
+    "MemberMonths",
+    "MonthOfWindows",
     "PlannedWindow",
 ]
 
@@ -88,20 +90,46 @@ class FusedWindow(_Document):
     judged_km2: float
 
 
+class MonthOfWindows(_Document):
+    """The windows that end in a month, by time, stored as the part `FusedMonth.document`."""
+
+    windows: list[FusedWindow]
+
+
 class FusedMonth(_Document):
-    """The windows that end in a month (UTC): a digest of them, and keys of the parts with their findings."""
+    """The windows that end in a month (UTC).
+
+    Attributes:
+        month: such as 2018-07.
+        windows, patches, held_back: number of windows, and of their findings.
+        changed_area_m2: sum of the areas of patches.
+        document: key of the part with the `MonthOfWindows`.
+        parquet, geojson, rejected: keys of the parts with the patches, and with what is held back.
+    """
 
     month: str
-    inputs: str
     windows: int
     patches: int
+    held_back: int
+    changed_area_m2: float
+    document: str
     parquet: str
     geojson: str
     rejected: str
 
 
+class MemberMonths(_Document):
+    """The images of all members in a month: keys of the documents that list them, by name of the member."""
+
+    month: str
+    documents: dict[str, str]
+
+
 class FusionManifest(_Document):
-    """A published fusion. `content_id` depends on the area, the members and the settings, not on their images."""
+    """A published fusion. `content_id` depends on the area, the members and the settings, not on their images.
+
+    `sources` are the images that are in its windows, month by month. A plan only reads those of months that changed.
+    """
 
     content_id: str
     aoi: str
@@ -109,7 +137,7 @@ class FusionManifest(_Document):
     members: list[Member]
     settings: dict[str, Any]
     version: str
-    windows: list[FusedWindow]
+    sources: list[MemberMonths]
     months: list[FusedMonth]
 
 
@@ -121,7 +149,9 @@ class FuseContent(Content):
         fusion: content id of the result.
         members: the members, sorted by name.
         judged_by: name of the model that gave the probabilities of their candidates.
-        windows: digest of the inputs of each window, by label, also of those that are fused already.
+        since: start of the first window of the plan; earlier windows stay as they are. None if it has all.
+        windows: digest of the inputs of each window since then, by label, also of those that are fused already.
+        sources: the images of the members in the months since then.
         pending: labels of the windows to fuse.
     """
 
@@ -132,7 +162,9 @@ class FuseContent(Content):
     fusion: str
     members: tuple[Member, ...]
     judged_by: str
+    since: dt.datetime | None
     windows: dict[str, str]
+    sources: tuple[MemberMonths, ...]
     pending: tuple[str, ...]
 
     def identity(self, settings: Settings) -> dict[str, Any]:

@@ -42,7 +42,7 @@ from acdtask.jobs.stacks import area_of, tiles_of_aoi
 
 __all__ = ["FuseJob"]
 
-ALGORITHM = 1
+ALGORITHM = 2
 """Raise it when the same members and settings give different results."""
 BECOMES_LATEST = "these windows are already fused, and their result becomes the latest again"
 
@@ -104,7 +104,6 @@ class FuseJob(Job[FuseSettings, FuseContent]):
         aoi = load_aoi(settings.aoi)
         manifests = find_members(settings, aoi, site)
         members = tuple(Member(name=name, series=manifest.content_id) for name, manifest in manifests.items())
-        windows = planned_windows(members, [*manifests.values()], settings.window_days, site.store)
         identity = {
             "aoi": aoi.name,
             "area": area_of(aoi),
@@ -116,9 +115,11 @@ class FuseJob(Job[FuseSettings, FuseContent]):
         }
         fusion = content_id_of(self.name, self.algorithm, identity)
         known = newest_fusion(site.store, aoi.name, fusion)
-        done = {(window.label, window.inputs) for window in known.windows} if known else set()
+        planned = planned_windows(members, [*manifests.values()], settings.window_days, known, site.store)
+        windows, earlier = planned.windows, planned.earlier
+        done = {(window.label, window.inputs) for window in planned.fused}
         pending = [window for window in windows if (window.label, window.inputs) not in done]
-        stale = known is not None and {window.label for window in known.windows} - {window.label for window in windows}
+        stale = {window.label for window in planned.fused} - {window.label for window in windows}
         current = is_latest(site.store, aoi.name, self.name, settings.name, fusion)
         again = not pending and bool(windows) and not (current and not stale)
         cost = _Cost(members, aoi, site)
@@ -133,13 +134,18 @@ class FuseJob(Job[FuseSettings, FuseContent]):
                 fusion=fusion,
                 members=members,
                 judged_by=judged_by(next(iter(manifests.values()))),
+                since=planned.since,
                 windows={window.label: window.inputs for window in windows},
+                sources=planned.sources,
                 pending=tuple(window.label for window in pending),
             ),
             shards=no_work(FuseWork(windows=[])) if again else shards,
             estimate=cost.estimate(pending),
-            notes={"fused already": len(windows) - len(pending), **({AGAIN: BECOMES_LATEST} if again else {})},
-            nothing_to_do="" if pending or again else _why_nothing(windows),
+            notes={
+                "fused already": earlier + len(windows) - len(pending),
+                **({AGAIN: BECOMES_LATEST} if again else {}),
+            },
+            nothing_to_do="" if pending or again else _why_nothing(earlier + len(windows)),
         )
 
     def fenced_area(self, settings: FuseSettings) -> str:
@@ -212,7 +218,7 @@ class _Cost:
         return sum(self._mask_bytes[image.member] for image in window.images)
 
 
-def _why_nothing(windows: list[PlannedWindow]) -> str:
+def _why_nothing(windows: int) -> str:
     if not windows:
         return "the members have no images"
-    return f"all {len(windows)} windows are already fused with these settings"
+    return f"all {windows} windows are already fused with these settings"

@@ -7,21 +7,31 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from shapely.geometry import shape
 
-from acdtask.change.fusion import WindowImage, windows_of
+from acdtask.change.fusion import WindowImage, in_order, windows_of
 from acdtask.cube.aoi import Aoi
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Site
-from acdtask.jobs.fuse.content import Member, MemberImage, PlannedWindow
+from acdtask.jobs.fuse.content import (
+    FusedWindow,
+    FusionManifest,
+    Member,
+    MemberImage,
+    MemberMonths,
+    PlannedWindow,
+)
+from acdtask.jobs.fuse.months import read_windows, windows_since
 from acdtask.jobs.fuse.settings import FuseSettings
 from acdtask.jobs.manifests import find_manifest
 from acdtask.jobs.monitor.months import documents_of_month, images_of_month
+from acdtask.jobs.parts import month_of
 from acdtask.jobs.products import MonitorManifest
 from acdtask.storage.store import Store
 
-__all__ = ["find_members", "judged_by", "planned_windows"]
+__all__ = ["WindowsToPlan", "find_members", "judged_by", "planned_windows"]
 
 
 def find_members(settings: FuseSettings, aoi: Aoi, site: Site) -> dict[str, MonitorManifest]:
@@ -54,28 +64,96 @@ def judged_by(manifest: MonitorManifest) -> str:
     return str(manifest.settings["detection"].get("judged_by", ""))
 
 
+@dataclass(frozen=True)
+class WindowsToPlan:
+    """The windows from a moment on, and what is known of the others.
+
+    Attributes:
+        windows: the windows, by time.
+        since: start of the first; None if there are no earlier ones.
+        earlier: number of earlier windows, which have the same images as when they were fused.
+        fused: those that are fused already, as of the newest manifest.
+        sources: documents of the members' months since then.
+    """
+
+    windows: list[PlannedWindow]
+    since: dt.datetime | None
+    earlier: int
+    fused: list[FusedWindow]
+    sources: tuple[MemberMonths, ...]
+
+
 def planned_windows(
-    members: Sequence[Member], manifests: Sequence[MonitorManifest], days: float, store: Store
-) -> list[PlannedWindow]:
-    """The windows of all images of the members, by time. PRODUCT_DAMAGED.
+    members: Sequence[Member],
+    manifests: Sequence[MonitorManifest],
+    days: float,
+    known: FusionManifest | None,
+    store: Store,
+) -> WindowsToPlan:
+    """The windows that images may have changed since the newest manifest. PRODUCT_DAMAGED.
+
+    A window depends on the images up to the one that begins the next. So all windows before the first month that
+    changed are as they were, except the last of them, which may go on: windows are made anew from its first image on,
+    and only images of its month and later ones are read.
 
     Args:
         members: the members.
         manifests: their manifests, in the same order.
         days: length of a window.
+        known: the newest manifest of the fusion; None before the first.
         store: store of the cube.
     """
+    sources = _sources(members, manifests)
+    resumed = _resumed(known, sources, store) if known else None
+    first_month = month_of(resumed.start) if resumed else ""
     images: list[WindowImage] = []
     documents: dict[tuple[int, str], str] = {}
     for number, manifest in enumerate(manifests):
-        for month in manifest.months:
+        for month in (month for month in manifest.months if month.month >= first_month):
             keys = documents_of_month(month, store)
             documents |= {(number, label): key for label, key in keys.items()}
             products = images_of_month(month, store)
             images += [WindowImage(number, product.datetime, product.label) for product in products]
+    images.sort(key=in_order)
+    fused = windows_since(known, first_month, store) if known else []
+    before = [window for window in fused if resumed and window.start < resumed.start]
+    if resumed:
+        first = {(number, resumed.images.get(member.name)) for number, member in enumerate(members)}
+        images = images[next(at for at, image in enumerate(images) if (image.member, image.label) in first) :]
     windows = windows_of(images, days)
-    labels = _labels(windows)
-    return [_planned(label, window, members, documents) for label, window in zip(labels, windows, strict=True)]
+    labels = _labels(windows, before)
+    total = sum(month.windows for month in known.months) if known else 0
+    since = [window for window in fused if window not in before]
+    return WindowsToPlan(
+        windows=[_planned(label, window, members, documents) for label, window in zip(labels, windows, strict=True)],
+        since=resumed.start if resumed else None,
+        earlier=total - len(since),
+        fused=since,
+        sources=tuple(source for source in sources if source.month >= first_month),
+    )
+
+
+def _sources(members: Sequence[Member], manifests: Sequence[MonitorManifest]) -> list[MemberMonths]:
+    """The documents of the members' months, by month."""
+    documents: dict[str, dict[str, str]] = {}
+    for member, manifest in zip(members, manifests, strict=True):
+        for month in manifest.months:
+            documents.setdefault(month.month, {})[member.name] = month.document
+    return [MemberMonths(month=month, documents=documents[month]) for month in sorted(documents)]
+
+
+def _resumed(known: FusionManifest, sources: Sequence[MemberMonths], store: Store) -> FusedWindow | None:
+    """The last window that starts before the first changed month, or the last of all; None if there is none.
+
+    PRODUCT_DAMAGED.
+    """
+    seen, now = ({source.month: source for source in each} for each in (known.sources, sources))
+    changed = sorted(month for month in seen | now if seen.get(month) != now.get(month))
+    for month in reversed(known.months):
+        for window in reversed(read_windows(month, store)):
+            if not changed or month_of(window.start) < changed[0]:
+                return window
+    return None
 
 
 def _manifest(name: str, aoi: Aoi, site: Site) -> MonitorManifest:
@@ -109,9 +187,9 @@ def _require_judged(members: Mapping[str, MonitorManifest]) -> None:
         )
 
 
-def _labels(windows: Sequence[tuple[WindowImage, ...]]) -> list[str]:
+def _labels(windows: Sequence[tuple[WindowImage, ...]], before: Sequence[FusedWindow]) -> list[str]:
     """The label of each window: its days, and a number if earlier windows have the same."""
-    seen: Counter[str] = Counter()
+    seen = Counter(window.label.partition("_")[0] for window in before)
     labels = []
     for window in windows:
         first, last = (image.datetime.astimezone(dt.UTC) for image in (window[0], window[-1]))

@@ -27,7 +27,7 @@ KNOWN = {
         r"|collection\.json|stac/\d{4}-\d\d\.json|patches-[0-9a-f]{12}\.(parquet|geojson)|(months|patches)/\d{4}-\d\d-[0-9a-f]{32}\.(json|parquet)"
     ),
     "report": re.compile(r"[\w./-]+\.(png|jpg|html|json|parquet|geojson|qml)"),
-    "fuse": re.compile(r"(windows|patches|rejected)/[\w-]+-[0-9a-f]{32}\.(parquet|geojson)"),
+    "fuse": re.compile(r"(windows|months|patches|rejected)/[\w-]+-[0-9a-f]{32}\.(parquet|geojson|json)"),
 }
 """Names of the files that acd writes into a product, by job."""
 
