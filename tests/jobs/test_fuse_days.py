@@ -192,9 +192,15 @@ def days(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]]:
             "pending": plan.content.pending,
             "read": read.object_bytes_read + read.pixel_bytes_read,
             "written": {name: len(body) for name, body in after.items() if before.get(name) != body},
+            "months": len({*months[: day + 1]}),
             "plan": len(plan.model_dump_json()),
         }
     return {day: measured[day] for day in (early, late)}
+
+
+def size_of(day: dict[str, Any], *, manifests: bool) -> int:
+    """The bytes of the parts that a day wrote, or of the manifest."""
+    return sum(size for name, size in day["written"].items() if ("/manifests/" in name) is manifests)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -206,5 +212,7 @@ def test_a_day_reads_and_writes_its_own_windows_however_many_there_were_before(d
     assert len(early["pending"]) == len(late["pending"]) == 1
     assert abs(late["read"] - early["read"]) <= 0.25 * early["read"], days
     assert len(late["written"]) == len(early["written"])
-    assert abs(sum(late["written"].values()) - sum(early["written"].values())) <= 0.25 * sum(early["written"].values())
+    parts, manifests = ([size_of(day, manifests=which) for day in (early, late)] for which in (False, True))
+    assert abs(parts[1] - parts[0]) <= 0.25 * parts[0]
+    assert manifests[1] - manifests[0] <= 1000 * (late["months"] - early["months"]), "a manifest has a line a month"
     assert abs(late["plan"] - early["plan"]) <= 0.1 * early["plan"]
