@@ -29,8 +29,8 @@ def command(
         bool,
         typer.Option(
             "--forget",
-            help="Remove damaged products from the index, so that the next run of their job recreates them. "
-            "No pixels are deleted.",
+            help="Remove damaged products from the index, and damaged months from fusions, so that the next run of "
+            "their job recreates them. No pixels are deleted.",
         ),
     ] = False,
     as_json: AsJson = False,

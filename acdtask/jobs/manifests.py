@@ -76,12 +76,22 @@ class NumberedChain:
                 PRODUCT_DAMAGED, STORE_CONTENDED.
         """
         fence.announce(self.scope, holds)
+        self._add(make, lambda: fence.require(self.scope, holds))
+
+    def amend(self, make: Callable[[bytes | None], bytes]) -> None:
+        """Add a version that only leaves out what is damaged. PRODUCT_DAMAGED, STORE_CONTENDED.
+
+        It overtakes no plan: one that publishes later starts from it.
+        """
+        self._add(make, lambda: None)
+
+    def _add(self, make: Callable[[bytes | None], bytes], require: Callable[[], None]) -> None:
         for _ in range(PUBLISH_ATTEMPTS):
             number, newest = self.newest()
             body = make(newest)
             if body == newest:
                 return
-            fence.require(self.scope, holds)
+            require()
             if self._store.create(self._key(number + 1), seal(body)):
                 return
         raise AcdError(

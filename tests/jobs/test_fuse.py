@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.fuse.content import FusedWindow, FusionManifest
 from acdtask.jobs.fuse.files import FusedPatch, read_fused
 from acdtask.jobs.fuse.job import FuseJob
-from acdtask.jobs.fuse.months import findings_of_windows, windows_since
+from acdtask.jobs.fuse.months import findings_of_windows, keys_of, windows_since
 from acdtask.jobs.fuse.publish import newest_fusion
 from acdtask.jobs.fuse.seen import area_points
 from acdtask.jobs.fuse.settings import FuseSettings
@@ -254,6 +256,28 @@ def test_tidy_keeps_what_the_newest_version_names(cube: Path, aoi: Path) -> None
     tidy(open_site(str(cube)), Retention(keep_days=2), apply=True)
     assert products(cube) == before
     assert findings_of(cube, outcome)
+
+
+def test_tidy_removes_what_a_later_day_has_replaced_and_nothing_else(aoi: Path, scenes: Path, tmp_path: Path) -> None:
+    last = SCENES[0].pair_dates(SCENES[0].pairs - 1)[1]
+    cube = make_tracks(tmp_path / "daily", scenes=scenes, end=f"{last.replace(day=last.day - 4)}")
+    fuse(cube, aoi)
+    for track, layout, name in (("A015", "west", "ascending"), ("D066", "east", "descending")):
+        monitor_track(cube, aoi, track, layout, name)
+    outcome = fuse(cube, aoi)
+    for path in cube.rglob("*"):
+        os.utime(path, (0, 0))
+    before, findings = products(cube), findings_of(cube, outcome)
+    store = open_site(str(cube)).store
+    named = {key.partition("/fuse/")[2] for key in keys_of(manifest_of(cube, outcome), store)}
+    retention = Retention(keep_days=2, keep_versions=1, keep_runs=1)
+    done = tidy(open_site(str(cube)), retention, apply=True, now=datetime.now(UTC))
+    assert not done.broom.unknown
+    parts = {name for name in before if "/manifests/" not in name and ".latest/" not in name}
+    assert named < parts, "the first day's parts of the month are superseded"
+    assert {name for name in products(cube) if name in parts} == named
+    assert findings_of(cube, outcome) == findings
+    assert fuse(cube, aoi).plan.nothing_to_do
 
 
 @pytest.mark.parametrize(

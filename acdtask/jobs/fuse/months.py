@@ -13,7 +13,15 @@ from acdtask.jobs.fuse.files import FusedPatch, fused_to_geojson, fused_to_parqu
 from acdtask.jobs.parts import month_of, read_part, write_part
 from acdtask.storage.store import Store
 
-__all__ = ["findings_of", "findings_of_windows", "joined_months", "keys_of", "read_windows", "windows_since"]
+__all__ = [
+    "findings_of",
+    "findings_of_windows",
+    "joined_months",
+    "keys_of",
+    "keys_of_month",
+    "read_windows",
+    "windows_since",
+]
 
 
 def read_windows(month: FusedMonth, store: Store) -> list[FusedWindow]:
@@ -62,11 +70,13 @@ def joined_months(
 
 def keys_of(manifest: FusionManifest, store: Store) -> set[str]:
     """All files of the fusion that a manifest names, directly or through its months. PRODUCT_DAMAGED."""
-    keys: set[str] = set()
-    for month in manifest.months:
-        keys |= {month.document, month.parquet, month.geojson, month.rejected}
-        keys |= {window.table for window in read_windows(month, store)}
-    return keys
+    return {key for month in manifest.months for key in keys_of_month(month, store)}
+
+
+def keys_of_month(month: FusedMonth, store: Store) -> set[str]:
+    """All files of a month. PRODUCT_DAMAGED."""
+    windows = {window.table for window in read_windows(month, store)}
+    return {month.document, month.parquet, month.geojson, month.rejected} | windows
 
 
 def _written(name: str, document: str, windows: Sequence[FusedWindow], folder: str, store: Store) -> FusedMonth:

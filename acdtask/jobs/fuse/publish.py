@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from acdtask import __version__
-from acdtask.errors import ErrorCode
+from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Site
-from acdtask.jobs.fuse.content import FuseContent, FusedWindow, FusePlan, FusionManifest, MemberMonths
+from acdtask.jobs.fuse.content import FuseContent, FusedMonth, FusedWindow, FusePlan, FusionManifest, MemberMonths
 from acdtask.jobs.fuse.files import fused_to_geojson, fused_to_parquet
-from acdtask.jobs.fuse.months import findings_of_windows, joined_months, windows_since
+from acdtask.jobs.fuse.months import findings_of_windows, joined_months, keys_of_month, windows_since
 from acdtask.jobs.fuse.settings import FuseSettings
 from acdtask.jobs.manifests import find_manifest, manifest_chain, point_latest
 from acdtask.jobs.parts import month_of
 from acdtask.storage.store import Store
 
-__all__ = ["latest_fusion", "newest_fusion", "next_manifest", "patch_files", "publish_fusion", "windows_of_plan"]
+__all__ = [
+    "forget_months",
+    "latest_fusion",
+    "newest_fusion",
+    "next_manifest",
+    "patch_files",
+    "publish_fusion",
+    "windows_of_plan",
+]
 
 
 def newest_fusion(store: Store, aoi: str, fusion: str) -> FusionManifest | None:
@@ -71,6 +79,31 @@ def next_manifest(
         sources=_sources(known.sources if known else [], windows, content),
         months=joined_months(windows, known.months if known else [], since, content.folder, store),
     )
+
+
+def forget_months(store: Store, aoi: str, fusion: str, keys: Collection[str]) -> None:
+    """Publish a version without the months that have a file of these keys, so that the next plan fuses them again.
+
+    A month whose list of windows cannot be read is left out too. PRODUCT_DAMAGED, STORE_CONTENDED.
+    """
+
+    def make(newest: bytes | None) -> bytes:
+        if newest is None:
+            raise AcdError(ErrorCode.FUSION_UNKNOWN, f"{store.url} has no fusion {fusion}")
+        manifest = FusionManifest.model_validate_json(newest)
+        months = [month for month in manifest.months if _is_intact(month, keys, store)]
+        return manifest.model_copy(update={"sources": [], "months": months}).model_dump_json(indent=1).encode()
+
+    manifest_chain(store, aoi, "fuse", fusion).amend(make)
+
+
+def _is_intact(month: FusedMonth, keys: Collection[str], store: Store) -> bool:
+    try:
+        return keys_of_month(month, store).isdisjoint(keys)
+    except AcdError as error:
+        if error.code is not ErrorCode.PRODUCT_DAMAGED:
+            raise
+        return False
 
 
 def patch_files(plan: FusePlan) -> dict[str, str]:

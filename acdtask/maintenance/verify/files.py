@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Dataset
+from acdtask.errors import AcdError, ErrorCode
+from acdtask.jobs.fuse.content import FusionManifest
+from acdtask.jobs.fuse.months import keys_of_month
 from acdtask.jobs.monitor.months import images_of_month
 from acdtask.jobs.parts import digest_in
 from acdtask.jobs.products import BaselineManifest, MonitorManifest
@@ -18,9 +21,9 @@ from acdtask.storage.store import Store
 
 __all__ = ["Kind", "NamedFile", "named_files", "product_folder"]
 
-Kind = Literal["image", "consolidated", "baseline", "monitor", "other"]
+Kind = Literal["image", "consolidated", "baseline", "monitor", "fuse", "other"]
 
-PRODUCT = re.compile(r"products/.+?/(?P<job>baseline|monitor)/[0-9a-f]{16}(?=/)")
+PRODUCT = re.compile(r"products/.+?/(?P<job>baseline|monitor|fuse)/[0-9a-f]{16}(?=/)")
 MANIFEST = re.compile(PRODUCT.pattern + r"/manifests/(?P<number>\d+)\.json")
 
 
@@ -60,12 +63,12 @@ def named_files(cube: LocalCube) -> list[NamedFile]:
     for manifest in _manifests(cube.store):
         for file in _files_of_product(cube.store, manifest):
             _add(files, file)
-    order: list[Kind] = ["image", "consolidated", "baseline", "monitor", "other"]
+    order: list[Kind] = ["image", "consolidated", "baseline", "monitor", "fuse", "other"]
     return sorted(files.values(), key=lambda file: (order.index(file.kind), file.key))
 
 
 def product_folder(key: str) -> str:
-    """The folder of the baseline or monitoring result that contains a key; empty if there is none.
+    """The folder of the baseline, monitoring result or fusion that contains a key; empty if there is none.
 
     >>> product_folder("products/koln/baseline/0123456789abcdef/mean_koln_CoherenceVV_20200101_20201231_3_4.tif")
     'products/koln/baseline/0123456789abcdef'
@@ -87,9 +90,7 @@ def _kind_of(key: str) -> Kind:
     if key.startswith("consolidated/"):
         return "consolidated"
     match = PRODUCT.match(key)
-    if match is None:
-        return "other"
-    return "baseline" if match["job"] == "baseline" else "monitor"
+    return cast("Kind", match["job"]) if match else "other"
 
 
 def _manifests(store: Store) -> list[str]:
@@ -117,6 +118,9 @@ def _files_of_product(store: Store, key: str) -> Iterator[NamedFile]:
         for key, digest in baseline.files.items():
             yield NamedFile(key, "baseline", digest=SHA256 + digest)
         return
+    if _kind_of(key) == "fuse":
+        yield from _files_of_fusion(store, FusionManifest.model_validate_json(body))
+        return
     for month in MonitorManifest.model_validate_json(body).months:
         yield NamedFile(month.table, "monitor", digest=SHA256 + digest_in(month.table))
         for image in images_of_month(month, store):
@@ -124,6 +128,18 @@ def _files_of_product(store: Store, key: str) -> Iterator[NamedFile]:
             folder = image.patches.rpartition("/")[0]
             for name, digest in image.checksums.items():
                 yield NamedFile(f"{folder}/{name}", "monitor", digest=SHA256 + digest)
+
+
+def _files_of_fusion(store: Store, manifest: FusionManifest) -> Iterator[NamedFile]:
+    """The parts of a fusion, each with its digest in its name; of a month that cannot be read, without its windows."""
+    for month in manifest.months:
+        try:
+            keys = keys_of_month(month, store)
+        except AcdError as error:
+            if error.code is not ErrorCode.PRODUCT_DAMAGED:
+                raise
+            keys = {month.document, month.parquet, month.geojson, month.rejected}
+        yield from (NamedFile(key, "fuse", digest=SHA256 + digest_in(key)) for key in sorted(keys))
 
 
 def _file_of(dataset: Dataset) -> NamedFile:

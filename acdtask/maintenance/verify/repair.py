@@ -10,6 +10,7 @@ from typing import Any
 
 from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Dataset
+from acdtask.jobs.fuse.publish import forget_months, newest_fusion
 from acdtask.jobs.parts import month_of
 from acdtask.maintenance.verify.check import Fault
 from acdtask.maintenance.verify.files import product_folder
@@ -18,7 +19,7 @@ from acdtask.storage.store import Store
 __all__ = ["Repair", "forget_products", "repair_of"]
 
 MONTH_TABLE = re.compile(r"patches/(\d{4}-\d\d)-[0-9a-f]+\.parquet")
-JOBS = ("consolidate", "baseline", "monitor")
+JOBS = ("consolidate", "baseline", "monitor", "fuse")
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,12 @@ def repair_of(fault: Fault, cube: LocalCube) -> Repair:
             _job_command(file.kind, product_folder(file.key), cube.store),
             after_forget=True,
         )
+    if file.kind == "fuse":
+        return Repair(
+            "Run the fuse job again, once the result has forgotten the months of the damaged files",
+            _fuse_command(product_folder(file.key), cube.store),
+            after_forget=True,
+        )
     return Repair("acd cannot recreate it; restore it from a backup")
 
 
@@ -65,7 +72,8 @@ def forget_products(faults: Iterable[Fault], cube: LocalCube) -> list[str]:
     """Remove damaged products and containers from the index, and delete the runs that made them.
 
     No pixels are deleted. Manifests still name a damaged product, and reading it remains an error, until its job has
-    written it again under the same keys. Images are kept, since `acdtask ingest local --on-known verify` repairs them.
+    written it again under the same keys. A fusion is not in the index: its newest manifest loses the months of damaged
+    files. Images are kept, since `acdtask ingest local --on-known verify` repairs them.
 
     Returns:
         The keys of the damaged files that their jobs will recreate.
@@ -76,6 +84,7 @@ def forget_products(faults: Iterable[Fault], cube: LocalCube) -> list[str]:
     datasets = _datasets_of(chosen, cube)
     records = {dataset.record_id for dataset in datasets if product_folder(dataset.uri)}
     cube.remove(records=records, datasets=datasets)
+    _forget_fused(chosen, cube.store)
     _forget_runs([_plan_text_of(fault, cube) for fault in chosen], cube.store)
     return [fault.file.key for fault in chosen]
 
@@ -94,7 +103,9 @@ def _has_sources(cube: LocalCube, key: str) -> bool:
 def _datasets_of(faults: Sequence[Fault], cube: LocalCube) -> list[Dataset]:
     """The datasets to remove: those in the containers, and all of the products' records."""
     datasets = set(cube.datasets_at([f.file.key for f in faults if f.file.kind == "consolidated"]))
-    products = frozenset(_product_of(fault, cube) for fault in faults if fault.file.kind != "consolidated")
+    products = frozenset(
+        _product_of(fault, cube) for fault in faults if fault.file.kind not in ("consolidated", "fuse")
+    )
     folders = tuple(f"{product}/" for product in products)
     for variable in cube.variables() if folders else ():
         for instance in cube.instances(variable.name):
@@ -127,11 +138,24 @@ def _image_of_month(folder: str, month: str, cube: LocalCube) -> str:
 
 
 def _plan_text_of(fault: Fault, cube: LocalCube) -> str:
-    """Text by which a file's plan is found: the container's key, the baseline's id or the image's folder."""
+    """Text by which a file's plan is found: the container's key, the baseline's or fusion's id, the image's folder."""
     if fault.file.kind == "consolidated":
         return fault.file.key
+    if fault.file.kind == "fuse":
+        return product_folder(fault.file.key).rpartition("/")[2]
     product = _product_of(fault, cube)
     return product.rpartition("/")[2] if fault.file.kind == "baseline" else product
+
+
+def _forget_fused(faults: Sequence[Fault], store: Store) -> None:
+    """Leave the months of damaged files out of the manifests of their fusions."""
+    keys: dict[str, list[str]] = {}
+    for fault in faults:
+        if fault.file.kind == "fuse":
+            keys.setdefault(product_folder(fault.file.key), []).append(fault.file.key)
+    for folder, damaged in keys.items():
+        aoi, _, fusion = folder.removeprefix("products/").rsplit("/", 2)
+        forget_months(store, aoi, fusion, damaged)
 
 
 def _forget_runs(products: Sequence[str], store: Store) -> None:
@@ -150,6 +174,20 @@ def _delete_folder(runs: Store, folder: str) -> None:
     keys = runs.list(folder)
     for key in sorted(keys, key=lambda key: key == f"{folder}/plan.json"):
         runs.delete(key)
+
+
+def _fuse_command(folder: str, store: Store) -> str:
+    """The command that made a fusion, from its newest manifest."""
+    aoi, _, fusion = folder.removeprefix("products/").rsplit("/", 2)
+    manifest = newest_fusion(store, aoi, fusion)
+    if manifest is None:
+        return ""
+    given = [
+        *(f"--members {member.name}" for member in manifest.members),
+        f"--name {manifest.name}",
+        *(f"--{name.replace('_', '-')} {value}" for name, value in manifest.settings.items()),
+    ]
+    return " ".join([f"acdtask fuse local --cube {store.url} --aoi AOI", *given])
 
 
 def _job_command(job: str, folder: str, store: Store) -> str:
