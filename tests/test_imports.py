@@ -40,7 +40,8 @@ LAYERS = {
         *
     """,
     "acdtask.jobs": """
-        report fuse
+        report
+        fuse
         monitor
         baseline
         ingest consolidate simulate

@@ -21,6 +21,7 @@ __all__ = [
     "digest_of_file",
     "find_manifest",
     "is_latest",
+    "latest_id",
     "manifest_chain",
     "point_latest",
     "read_product",
@@ -136,10 +137,10 @@ def point_latest(store: Store, aoi: str, job: str, name: str, content_id: str, f
 
 def is_latest(store: Store, aoi: str, job: str, name: str, content_id: str) -> bool:
     """Whether a content id is the `latest` of a name. PRODUCT_DAMAGED."""
-    return _latest(store, aoi, job, name) == content_id
+    return latest_id(store, aoi, job, name) == content_id
 
 
-def _latest(store: Store, aoi: str, job: str, name: str) -> str:
+def latest_id(store: Store, aoi: str, job: str, name: str) -> str:
     """The content id that is the `latest` of a name; empty if nothing was published. PRODUCT_DAMAGED."""
     body = _pointer(store, aoi, job, name).newest()[1]
     return str(json.loads(body)["latest"]) if body else ""
@@ -157,7 +158,7 @@ def find_manifest(
     Version 0 means the newest one. Raises the error `missing` if there is none, and PRODUCT_DAMAGED.
     """
     latest = content_id == "latest"
-    wanted_id = _latest(store, aoi, job, name) if latest else content_id
+    wanted_id = latest_id(store, aoi, job, name) if latest else content_id
     if wanted_id:
         chain = manifest_chain(store, aoi, job, wanted_id)
         number, body = (version, chain.version(version)) if version else chain.newest()

@@ -127,7 +127,7 @@ class Project:
         return replace(
             self,
             shared={**self.shared, **own.shared},
-            sections={**sections, "watch": self.sections.get("watch", {})},
+            sections={**self.sections, **sections},
             series={name: own},
             name=name,
         )
@@ -167,6 +167,7 @@ class Project:
             "baseline_name": names["baseline"],
             "transform": self.sections.get("baseline", {}).get("transform") if name == "monitor" else None,
             "name": names["monitor"] if name == "report" else self.name or None,
+            "fused": self.sections.get("fuse", {}).get("name"),
             **{key: self.shared.get(key) for key in ("variable", "instance")},
         }
         values = {key: value for key, value in derived.items() if key in fields and value is not None} | section

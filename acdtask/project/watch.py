@@ -119,7 +119,7 @@ def steps_of(project: Project) -> list[Step]:
     while len(every) > 1 and names[0] in ("ingest", "consolidate") and _are_same(jobs[names[0]], every):
         once.append(Step(jobs[names.pop(0)], every[0], is_shared=True))
     own = [Step(jobs[name], each) for each in every for name in names if name != "report"]
-    fusion = [Step(load_job("fuse"), project, is_shared=True)] if project.fuses else []
+    fusion = [Step(load_job("fuse"), project, is_shared=True)] if project.fuses and not project.name else []
     return [*once, *own, *fusion, *(Step(jobs["report"], each) for each in every)]
 
 

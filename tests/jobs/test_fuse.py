@@ -268,6 +268,7 @@ def test_tidy_removes_what_a_later_day_has_replaced_and_nothing_else(aoi: Path, 
     for path in cube.rglob("*"):
         os.utime(path, (0, 0))
     before, findings = products(cube), findings_of(cube, outcome)
+    held_back = {path: path.read_bytes() for path in cube.rglob("rejected.*")}
     store = open_site(str(cube)).store
     named = {key.partition("/fuse/")[2] for key in keys_of(manifest_of(cube, outcome), store)}
     retention = Retention(keep_days=2, keep_versions=1, keep_runs=1)
@@ -277,6 +278,8 @@ def test_tidy_removes_what_a_later_day_has_replaced_and_nothing_else(aoi: Path, 
     assert named < parts, "the first day's parts of the month are superseded"
     assert {name for name in products(cube) if name in parts} == named
     assert findings_of(cube, outcome) == findings
+    assert held_back
+    assert {path: path.read_bytes() for path in cube.rglob("rejected.*")} == held_back
     assert fuse(cube, aoi).plan.nothing_to_do
 
 

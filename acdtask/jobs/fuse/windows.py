@@ -145,15 +145,18 @@ def _sources(members: Sequence[Member], manifests: Sequence[MonitorManifest]) ->
 def _resumed(known: FusionManifest, sources: Sequence[MemberMonths], store: Store) -> FusedWindow | None:
     """The last window that starts before the first changed month, or the last of all; None if there is none.
 
-    PRODUCT_DAMAGED.
+    Of several that start at the same moment, since a member has several images of it, the first. PRODUCT_DAMAGED.
     """
     seen, now = ({source.month: source for source in each} for each in (known.sources, sources))
     changed = sorted(month for month in seen | now if seen.get(month) != now.get(month))
+    last: FusedWindow | None = None
     for month in reversed(known.months):
         for window in reversed(read_windows(month, store)):
+            if last is not None and window.start != last.start:
+                return last
             if not changed or month_of(window.start) < changed[0]:
-                return window
-    return None
+                last = window
+    return last
 
 
 def _manifest(name: str, aoi: Aoi, site: Site) -> MonitorManifest:

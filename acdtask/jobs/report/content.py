@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from acdtask.jobs.contract import Content, Context, Plan, Settings, Work
 from acdtask.jobs.report.edition import DrawnDate, report_folder
+from acdtask.jobs.report.fused import PlannedFusion
 from acdtask.jobs.report.model import BaselinePage, LeftOutRow
 from acdtask.jobs.report.settings import ReportSettings
 
@@ -41,6 +42,7 @@ class ReportContent(Content):
         months: the months to write.
         left_out: what other jobs left out, for the first page (`""`) and for each month to write.
         compared: other results that are compared with the known events.
+        fused: the fusion that is shown, if there is one.
     """
 
     aoi: str
@@ -55,6 +57,7 @@ class ReportContent(Content):
     months: dict[str, PlannedMonth]
     left_out: dict[str, list[LeftOutRow]] = Field(default={}, exclude_if=lambda value: not value)
     compared: list[ComparedResult] = Field(default=[], exclude_if=lambda value: not value)
+    fused: PlannedFusion | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @property
     def folder(self) -> str:

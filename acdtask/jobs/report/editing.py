@@ -11,7 +11,14 @@ from acdtask.jobs.patch_files import LocatedPatch, patches_to_geojson, patches_t
 from acdtask.jobs.quarantine import Failure
 from acdtask.jobs.report.content import ReportPlan
 from acdtask.jobs.report.edition import INDEX, DrawnDate, Edition, ReportMonth, read_drawn, write_drawn
-from acdtask.jobs.report.model import BaselinePage, LeftOutRow, MonthLine, ReportPage, ScoredResult
+from acdtask.jobs.report.model import (
+    BaselinePage,
+    FusedPage,
+    LeftOutRow,
+    MonthLine,
+    ReportPage,
+    ScoredResult,
+)
 from acdtask.jobs.report.page import render
 from acdtask.jobs.report.paging import ShownDate, page_of, patches_of_dates, score_of
 from acdtask.jobs.report.quicklook import quicklook
@@ -95,6 +102,7 @@ class _Editor:
                 baseline_failure=self._baseline_failure,
                 left_out=self._left_out(name),
                 month=name,
+                fused=self._sources.fusion.page(month=name) if self._sources.fusion else None,
             ).model_copy(update={"score": score_of(dates, patches, self._sources)})
             self._files[f"{name}.html"] = self._page_part(name, page)
             self._write_tables(name, patches)
@@ -121,6 +129,7 @@ class _Editor:
             left_out=self._left_out(""),
             months=months if self._paged else (),
             months_beside=self._folder if single else "",
+            fused=self._fused,
         )
         score = score_of(self._all, self._patches, self._sources)
         files = (QUICKLOOK, *(["score.json"] if score else []))
@@ -136,6 +145,12 @@ class _Editor:
             if other is not None:
                 scored.append(ScoredResult(name=result.name, score=other))
         return tuple(scored)
+
+    @cached_property
+    def _fused(self) -> FusedPage | None:
+        """What the first page shows of the fusion: the windows of its dates, all if it has all dates."""
+        first = self._shown[0].product.datetime.date() if self._paged else None
+        return self._sources.fusion.page(since=first) if self._sources.fusion else None
 
     @cached_property
     def _shown(self) -> list[ShownDate]:

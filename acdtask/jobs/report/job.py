@@ -182,6 +182,7 @@ class ReportJob(Job[ReportSettings, ReportContent]):
             months=changes.months(),
             left_out=changes.left_out(),
             compared=compared,
+            fused=sources.fusion.planned if sources.fusion else None,
         )
         copied = edition is not None and _is_copy_current(edition, settings.out)
         done = content.shown and not labels and not content.months and changes.inputs == changes.known_inputs
@@ -256,8 +257,9 @@ class _Changes:
         self._left_out = self._rows("")
         rows = [row.model_dump(mode="json") for row in self._left_out]
         others = [result.model_dump() for result in compared]
+        fused = sources.fusion.inputs() if sources.fusion else []
         inputs = [PAGE_ALGORITHM, settings.dates, sources.ground, [*self._inputs.values()], rows]
-        self.inputs = digest_of([*inputs, others] if others else inputs)
+        self.inputs = digest_of([*inputs, *([others] if others else []), *([{"fused": fused}] if fused else [])])
         self.known_inputs = edition.inputs if edition else ""
         self._incomplete = missing_pictures(edition, sources.site.store) if edition else set()
         paged = sum(month.images for month in sources.monitor.months) > settings.dates
@@ -298,9 +300,9 @@ class _Changes:
         month, sources = self._sources.month(name), self._sources
         rows = [row.model_dump(mode="json") for row in left_out_rows(sources.baseline, [], self._unusable_of(name))]
         before = sources.patches_before(name)
-        return digest_of(
-            [PAGE_ALGORITHM, sources.ground, month.document, month.table, before, sources.truth_digest, rows]
-        )
+        fused = sources.fusion.inputs(name) if sources.fusion else []
+        inputs = [PAGE_ALGORITHM, sources.ground, month.document, month.table, before, sources.truth_digest, rows]
+        return digest_of([*inputs, *([fused] if fused else [])])
 
     def _rows(self, scope: str) -> list[LeftOutRow]:
         """What other jobs left out of a month, or of all months."""

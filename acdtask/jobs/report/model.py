@@ -14,6 +14,8 @@ from acdtask.jobs.report.score import Score
 __all__ = [
     "BaselinePage",
     "DatePage",
+    "FusedPage",
+    "FusedRow",
     "HeldBackRow",
     "LeftOutRow",
     "MonthLine",
@@ -155,6 +157,45 @@ class PatchRow(BaseModel, frozen=True, extra="forbid"):
         return f"{self.pair_start}_{self.date}"
 
 
+class FusedRow(BaseModel, frozen=True, extra="forbid"):
+    """A patch of fused series, with its centroid and outer rings in degrees.
+
+    Attributes:
+        window: label of its window, whose images are from `start` to `end`.
+        found_by: names of the series that have a candidate there.
+        reason: what each series says, as a sentence.
+    """
+
+    id: str
+    window: str
+    start: datetime.date
+    end: datetime.date
+    area_ha: float = Field(gt=0)
+    probability: Share
+    found_by: tuple[str, ...] = Field(min_length=1)
+    reason: str
+    lon: float
+    lat: float
+    outline: tuple[tuple[tuple[float, float], ...], ...]
+
+
+class FusedPage(BaseModel, frozen=True, extra="forbid"):
+    """What a page shows of a fusion: names of its series, number of windows and of held-back findings, and patches.
+
+    Patches are by window, newest first, then by probability.
+    """
+
+    members: tuple[str, ...] = Field(min_length=2)
+    windows: int = Field(ge=0)
+    held_back: int = Field(ge=0)
+    rows: tuple[FusedRow, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The heading of the section."""
+        return "Both series" if len(self.members) == 2 else "All series"
+
+
 class LeftOutRow(BaseModel, frozen=True, extra="forbid"):
     """Something that was left out of the results because it failed permanently.
 
@@ -211,6 +252,7 @@ class ReportPage(BaseModel, frozen=True, extra="forbid"):
         months: all months of the report, if each has its own page; `dates` are then the newest.
         month: the month of this page; empty for the first page.
         months_beside: the cube's folder with the pages of months, for a page that is elsewhere.
+        fused: patches of this series fused with others; None without a fusion.
     """
 
     aoi: str
@@ -241,6 +283,7 @@ class ReportPage(BaseModel, frozen=True, extra="forbid"):
     months: tuple[MonthLine, ...] = ()
     month: str = ""
     months_beside: str = ""
+    fused: FusedPage | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> ReportPage:

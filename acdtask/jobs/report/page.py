@@ -191,6 +191,7 @@ def _context(page: ReportPage) -> dict[str, Any]:
     days = _days(page)
     all_rows = [row for day in days for row in day.rows]
     shown_ids = frozenset(row.id for row in all_rows[:MAX_ROWS])
+    fused_rows = page.fused.rows[:MAX_ROWS] if page.fused else ()
     return {
         "page": page,
         "days": days,
@@ -201,7 +202,10 @@ def _context(page: ReportPage) -> dict[str, Any]:
         "judged": bool(all_rows) and all(row.probability is not None for row in all_rows),
         "total_ha": sum(day.area_ha for day in days),
         "changed_days": sum(bool(day.rows) for day in days),
-        "map": svg_map(page.geometry, page.tiles, page.patches, days[0].page.date if days else None, shown_ids),
+        "map": svg_map(
+            page.geometry, page.tiles, page.patches, days[0].page.date if days else None, shown_ids, fused_rows
+        ),
+        "fused_rows": fused_rows,
         "max_dots": MAX_DOTS,
         "timeline": svg_timeline(_bars(days)) if days else "",
         "legends": _legends(page),

@@ -28,6 +28,7 @@ from acdtask.jobs.report.edition import DrawnDate
 from acdtask.jobs.report.model import (
     BaselinePage,
     DatePage,
+    FusedPage,
     HeldBackRow,
     LeftOutRow,
     MonthLine,
@@ -95,13 +96,14 @@ def page_of(
     months: Sequence[MonthLine] = (),
     month: str = "",
     months_beside: str = "",
+    fused: FusedPage | None = None,
 ) -> ReportPage:
     """Build the page of some dates, without a score.
 
     `dates` are by datetime and label; `patches` are theirs, numbered. `baseline` is None if its pictures could not be
     drawn, for the reason `baseline_failure`. `months` are all months, if they have their own pages; `month` is the
     month of the page, empty for the first page. `months_beside` is the cube's folder with the pages of months, for a
-    page that is elsewhere.
+    page that is elsewhere. `fused` is what the page shows of a fusion, if there is one.
     """
     monitor, manifest = sources.monitor, sources.baseline
     detection = monitor.settings["detection"]
@@ -140,6 +142,7 @@ def page_of(
         months=tuple(months),
         month=month,
         months_beside=months_beside,
+        fused=fused,
     )
 
 

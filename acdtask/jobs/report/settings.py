@@ -31,6 +31,9 @@ class ReportSettings(Settings):
         description="names of other monitoring results of this area, separated by commas: the report compares all with"
         " the known events",
     )
+    fused: Name = Field(
+        default="fused", description="name of the fusion to show, if there is one and this result is a member of it"
+    )
     dates: int = Field(default=30, ge=1, description="newest dates on the first page; each month has its own page")
     out: str = Field(default="", description="folder or s3:// address to copy the report to")
     shard_images: int | None = Field(default=None, ge=1, description=f"images per shard; {BY_COST}, or 10")

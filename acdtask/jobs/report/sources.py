@@ -25,6 +25,7 @@ from acdtask.jobs.products import (
     MonitorMonth,
 )
 from acdtask.jobs.report.content import ComparedResult, ReportPlan
+from acdtask.jobs.report.fused import Fusion
 from acdtask.jobs.report.score import KnownEvent
 from acdtask.jobs.report.settings import ReportSettings
 from acdtask.jobs.report.truth import events_on, read_truth
@@ -51,12 +52,14 @@ class Sources:
     """Reads a report's inputs, each one once.
 
     `version` is the number of the monitoring result's manifest. `truth` is a GeoJSON document of known events, or
-    empty.
+    empty. `fusion` is the fusion to show, if there is one.
     """
 
-    def __init__(self, site: Site, monitor: MonitorManifest, version: int, truth: bytes) -> None:
+    def __init__(
+        self, site: Site, monitor: MonitorManifest, version: int, truth: bytes, fusion: Fusion | None = None
+    ) -> None:
         self.site, self.monitor, self.version = site, monitor, version
-        self.truth = truth
+        self.truth, self.fusion = truth, fusion
         self._images: dict[str, list[ImageProduct]] = {}
         self._patches: dict[str, list[LocatedPatch]] = {}
 
@@ -66,7 +69,8 @@ class Sources:
         name, missing = f"{settings.variable}/{settings.layout}/{settings.name}", ErrorCode.MONITOR_UNKNOWN
         number, body = find_manifest(site.store, aoi, "monitor", name, settings.monitor, missing, version)
         truth = read_truth(settings.truth) if settings.truth else b""
-        return cls(site, MonitorManifest.model_validate_json(body), number, truth)
+        monitor = MonitorManifest.model_validate_json(body)
+        return cls(site, monitor, number, truth, Fusion.of_series(settings.fused, monitor.content_id, aoi, site))
 
     @classmethod
     def of_plan(cls, plan: ReportPlan, site: Site) -> Sources:
@@ -75,6 +79,7 @@ class Sources:
         sources = cls.find(settings, content.aoi, site, content.version)
         if sources.truth_digest != content.truth:
             raise AcdError(ErrorCode.TRUTH_UNREADABLE, f"{settings.truth} changed since the report was planned")
+        sources.fusion = Fusion.of_plan(content.fused, content.aoi, site)
         return sources
 
     @classmethod

@@ -13,7 +13,7 @@ import shapely
 import shapely.geometry
 from markupsafe import Markup
 
-from acdtask.jobs.report.model import PatchRow, TileShape
+from acdtask.jobs.report.model import FusedRow, PatchRow, TileShape
 from acdtask.wording import hectares, plural
 
 __all__ = ["MAX_DOTS", "svg_map"]
@@ -72,6 +72,7 @@ def svg_map(
     patches: Iterable[PatchRow],
     last: date | None,
     linked: Collection[str],
+    fused: Iterable[FusedRow] = (),
 ) -> Markup:
     """Draw the map.
 
@@ -81,6 +82,7 @@ def svg_map(
         patches: drawn as dots with an area proportional to the patch's.
         last: the date whose patches are drawn as filled dots; others are rings.
         linked: ids of patches with a row in the table on the page; their dots link to it.
+        fused: patches of fused series, drawn as outlines.
 
     Returns:
         An `<svg>` element; numbers are rounded, so equal input gives equal text.
@@ -94,6 +96,7 @@ def svg_map(
         *_graticule(frame),
         _aoi(aoi, frame),
         *(_tile(tile, frame) for tile in tiles),
+        *(_outline(row, frame) for row in fused),
         *_dots(shown, last, linked, frame),
         _scale_bar(frame),
         _north_arrow(),
@@ -195,6 +198,12 @@ def _tile(tile: TileShape, frame: _Frame) -> Markup:
         return shape
     x, y = min(x for x, _ in points) + 6, min(y for _, y in points) + 15
     return shape + Markup('<text class="cell" x="{}" y="{}">{}</text>').format(_number(x), _number(y), tile.cell)
+
+
+def _outline(row: FusedRow, frame: _Frame) -> Markup:
+    label = f"Fused patch: {row.window}, {hectares(row.area_ha)} ha, probability {row.probability:.2f}"
+    path = "".join(_path(ring, frame) for ring in row.outline)
+    return Markup('<path class="fused" d="{}"><title>{}</title></path>').format(path, label)
 
 
 def _path(ring: Ring, frame: _Frame) -> str:

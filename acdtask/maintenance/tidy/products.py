@@ -23,7 +23,7 @@ KNOWN = {
     ),
     "monitor": re.compile(
         r"[\d_-]+-[0-9a-f]{12}/(partial/[0-9a-f]{12}/)?"
-        r"(patches\.(parquet|geojson|qml)|[\w-]+\.(tif|json|vrt|qml))"
+        r"((patches|rejected)\.(parquet|geojson|qml)|[\w-]+\.(tif|json|vrt|qml))"
         r"|collection\.json|stac/\d{4}-\d\d\.json|patches-[0-9a-f]{12}\.(parquet|geojson)|(months|patches)/\d{4}-\d\d-[0-9a-f]{32}\.(json|parquet)"
     ),
     "report": re.compile(r"[\w./-]+\.(png|jpg|html|json|parquet|geojson|qml)"),

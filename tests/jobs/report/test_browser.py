@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from acdtask.demo import run_demo
-from acdtask.jobs.report.model import LeftOutRow, MonthLine
+from acdtask.jobs.report.model import FusedPage, FusedRow, LeftOutRow, MonthLine
 from acdtask.jobs.report.page import render, verdict
 from tests.browser import CHROMIUM, FLAGS, NEEDS_CHROMIUM, driven, served
 
@@ -36,6 +36,26 @@ LEFT_OUT = LeftOutRow(
     sentence="It is gone.",
 )
 LARGEST_PDF = 8_000_000
+FUSED = FusedPage(
+    members=("ascending", "descending"),
+    windows=2,
+    held_back=3,
+    rows=(
+        FusedRow(
+            id="koln_20210619-20210621_0123456789",
+            window="20210619-20210621",
+            start=datetime.date(2021, 6, 19),
+            end=datetime.date(2021, 6, 21),
+            area_ha=2.5,
+            probability=0.93,
+            found_by=("ascending", "descending"),
+            reason="ascending finds it with probability 0.71; descending finds it with probability 0.66",
+            lon=6.84,
+            lat=50.98,
+            outline=(((6.83, 50.97), (6.85, 50.97), (6.85, 50.99), (6.83, 50.99)),),
+        ),
+    ),
+)
 
 
 @contextlib.contextmanager
@@ -176,6 +196,19 @@ def test_text_stands_out_from_its_ground_in_both_schemes(browser: WebDriver, add
     assert poor == []
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_section_of_both_series_is_legible_and_fits(
+    browser: WebDriver, made_up: Any, scheme: str, tmp_path: Path
+) -> None:
+    (tmp_path / "fused.html").write_bytes(render(made_up.page.model_copy(update={"fused": FUSED})))
+    for width in (390, 1300):
+        opened(browser, (tmp_path / "fused.html").as_uri(), width, scheme)
+        assert browser.execute_script("return document.documentElement.scrollWidth") == width
+        assert browser.find_element("css selector", "#fused td").text
+        assert browser.find_element("css selector", ".map path.fused").is_displayed()
+        assert browser.execute_script(CONTRAST)[1] == []
+
+
 def test_dark_is_dark_and_light_is_light(browser: WebDriver, address: str) -> None:
     grounds = [
         opened(browser, address, scheme=scheme).execute_script("return getComputedStyle(document.body).backgroundColor")
@@ -259,6 +292,7 @@ def test_axe_finds_nothing(browser: WebDriver, made_up: Any, width: int, scheme:
         "nothing": {"dates": (), "patches": (), "score": None, "baseline": None},
         "calm": {"patches": (), "score": None},
         "month": {"month": "2021-06", "left_out": (LEFT_OUT,)},
+        "fused": {"fused": FUSED},
         "months": {"months": (MonthLine(month="2021-06", dates=3, changed=1, patches=2, area_ha=3, page="m.html"),)},
     }.items():
         html = render(page.model_copy(update=changes)).replace(b'<details class="day">', b'<details class="day" open>')
