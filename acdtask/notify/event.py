@@ -18,6 +18,7 @@ from acdtask.jobs.news import News
 from acdtask.notify.outbox import Event
 
 if TYPE_CHECKING:
+    from acdtask.jobs.fuse.news import NewsOfWindow
     from acdtask.jobs.monitor.news import NewsOfImage
 
 __all__ = ["FinishedRun", "Status", "StoredRun", "alert_of", "attributes_of", "end_of", "read_run", "unreadable"]
@@ -88,14 +89,14 @@ class StoredRun:
         records: its jobs.
         causes: of its failure.
         images: images that are not of a series; without news of other runs.
-        news: images of its series to announce, by series.
+        news: images and fused windows of its series to announce, by series.
     """
 
     records: Sequence[JobRecord] = ()
     jobs: Sequence[dict[str, Any]] = ()
     causes: Sequence[dict[str, Any]] = ()
     images: Sequence[ImageFindings] = ()
-    news: Sequence[tuple[Series, Sequence[NewsOfImage]]] = ()
+    news: Sequence[tuple[Series, Sequence[NewsOfImage | NewsOfWindow]]] = ()
 
     @property
     def news_images(self) -> list[ImageFindings]:
@@ -121,7 +122,10 @@ def end_of(finished: FinishedRun, stored: StoredRun) -> Event:
 
 
 def _event(attributes: dict[str, str], data: dict[str, Any], stored: StoredRun) -> Event:
-    announces = tuple((series, tuple(image.announced for image in images)) for series, images in stored.news)
+    announces = tuple(
+        (series, tuple(announced for image in images for announced in image.announced))
+        for series, images in stored.news
+    )
     time = datetime.now(UTC).isoformat()
     return Event(attributes={**attributes, "time": time}, data=data, announces=announces)
 
@@ -136,6 +140,7 @@ def read_run(finished: FinishedRun, site: Site) -> StoredRun:
 
     A new watch gets its watermark. RUN_UNKNOWN if a run that succeeded left no records; errors of Store.
     """
+    from acdtask.jobs.fuse.news import news_of_windows
     from acdtask.jobs.monitor.news import news_of_images
 
     records = records_of(finished.run, site)
@@ -147,11 +152,12 @@ def read_run(finished: FinishedRun, site: Site) -> StoredRun:
         causes = [_cause(("", "", "", stopped.value.number), stopped.name, stopped.value.meaning, 1), *causes]
     jobs = [_job(record, site) for record in records]
     images: list[ImageFindings] = []
-    news: list[tuple[Series, Sequence[NewsOfImage]]] = []
+    news: list[tuple[Series, Sequence[NewsOfImage | NewsOfWindow]]] = []
     for record in records:
         if record.series is not None:
             News(site.store, record.series).open()
-            news.append((record.series, news_of_images(record.series, finished.run, site)))
+            news_of = news_of_windows if record.job == "fuse" else news_of_images
+            news.append((record.series, news_of(record.series, finished.run, site)))
         elif record.gathered and not record.gathered_before:
             images += record.findings.images
     return StoredRun(records, jobs, causes, images, news)

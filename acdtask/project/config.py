@@ -166,7 +166,7 @@ class Project:
             "make_layout": self.layout if name == "ingest" else None,
             "baseline_name": names["baseline"],
             "transform": self.sections.get("baseline", {}).get("transform") if name == "monitor" else None,
-            "name": names["monitor"] if name == "report" else self.name or None,
+            "name": names.get("monitor" if name == "report" else name),
             "fused": self.sections.get("fuse", {}).get("name"),
             **{key: self.shared.get(key) for key in ("variable", "instance")},
         }
@@ -183,7 +183,8 @@ class Project:
                 result = self.of_series(name)._result_of(job)
                 if result in series_of:
                     raise self.error(
-                        f"the {job} of {series_of[result]} and {name} have the same name: remove name from [{job}]"
+                        f"[{job}] of the series {series_of[result]} and of {name} would both write {result}; leave out"
+                        " its name, or set another in each series"
                     )
                 series_of[result] = name
 

@@ -216,7 +216,7 @@ def text_with(old: str, new: str) -> Callable[[str], str]:
         (lambda _: 'cube = "cube"\nseries = "ascending"\n', "series must be tables, such as [series.ascending]"),
         (
             text_with("[monitor]\n", '[monitor]\nname = "all"\nlayout = "images"\n'),
-            "the monitor of ascending and descending have the same name: remove name from [monitor]",
+            "[monitor] of the series ascending and of descending would both write CoherenceVV/images/all",
         ),
         (lambda _: ONE_SERIES, "members has 1 result"),
     ],

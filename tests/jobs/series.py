@@ -15,7 +15,7 @@ from acdtask.engine.local import LocalOutcome
 from acdtask.engine.run_summary import record_gathered, record_plan, recording_failure
 from acdtask.engine.stages import gather_round, gathered_rounds, make_plan, open_site, run_shard
 from acdtask.errors import AcdError, ErrorCode
-from acdtask.jobs.contract import Plan
+from acdtask.jobs.contract import Job, Plan, Settings
 from acdtask.jobs.ingest.job import IngestJob
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.manifests import find_manifest
@@ -116,25 +116,32 @@ class Nightly:
     `received` is what the receiver got, with every repetition.
     """
 
+    aoi = "site"
+
     def __init__(self, cube: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.cube, self._patch, self._runs = cube, monkeypatch, 0
         self.received: list[Event] = []
 
     @property
     def outbox(self) -> Outbox:
-        return Outbox(open_site(str(self.cube)), "site")
+        return Outbox(open_site(str(self.cube)), self.aoi)
 
     @property
     def seen(self) -> list[Seen]:
         """What the receiver got."""
         return [short(event) for event in self.received]
 
+    def job(self, settings: dict[str, Any]) -> tuple[Job[Any, Any], Settings]:
+        """The job and its settings."""
+        given = {"aoi": str(self.cube.parent / "aoi.json"), "layout": LAYOUT, **settings}
+        return MonitorJob(), MonitorSettings.model_validate(given)
+
     def work(self, **settings: Any) -> str:
         """The stages of a run, without its end. Returns the id of the run."""
         self._runs += 1
-        name, site, job = f"run-{self._runs}", open_site(str(self.cube)), MonitorJob()
+        name, site = f"run-{self._runs}", open_site(str(self.cube))
+        job, given = self.job(settings)
         self._patch.setenv("ACD_RUN_ID", name)
-        given = MonitorSettings(**{"aoi": str(self.cube.parent / "aoi.json"), "layout": LAYOUT, **settings})
         with recording_failure(site.address, job.name, "plan"):
             plan = make_plan(job, given, site)
             record_plan(plan, given, site)
@@ -149,7 +156,7 @@ class Nightly:
 
     def report(self, run: str, *, status: Status = "Succeeded", delivered: bool = True) -> None:
         """The exit handler of a run."""
-        finished = FinishedRun(run, status, "site")
+        finished = FinishedRun(run, status, self.aoi)
         report_end(finished, open_site(str(self.cube)))
         self.send(delivered=delivered)
 

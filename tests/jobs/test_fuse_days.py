@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acdtask.engine.stages import open_site
-from acdtask.jobs.fuse.content import FuseContent, FusedWindow, FusionManifest, Member
+from acdtask.jobs.fuse.content import FuseContent, FusedImage, FusedWindow, FusionManifest, Member
 from acdtask.jobs.fuse.files import fused_to_parquet
 from acdtask.jobs.fuse.publish import next_manifest
 from acdtask.jobs.fuse.settings import FuseSettings
@@ -99,7 +99,9 @@ def fused_windows(planned: WindowsToPlan, store: Store, leave_out: int) -> list[
             start=window.start,
             datetime=window.datetime,
             inputs=window.inputs,
-            images={NAMES[image.member]: image.label for image in window.images},
+            images={
+                NAMES[image.member]: FusedImage(label=image.label, datetime=image.datetime) for image in window.images
+            },
             table=write_part(store, f"fused/{window.label}", ".parquet", fused_to_parquet([])),
             patches=0,
             held_back=0,

@@ -15,6 +15,7 @@ __all__ = [
     "FuseContext",
     "FusePlan",
     "FuseWork",
+    "FusedImage",
     "FusedMonth",
     "FusedWindow",
     "FusedWindows",
@@ -49,11 +50,19 @@ class Member(_Document):
 
 
 class MemberImage(_Document):
-    """An image of a member in a window: the member's number, its label, and the key of its document."""
+    """An image of a member in a window: the member's number, its label and datetime, and the key of its document."""
 
     member: int
     label: str
+    datetime: dt.datetime
     document: str
+
+
+class FusedImage(_Document):
+    """An image of a fused window."""
+
+    label: str
+    datetime: dt.datetime
 
 
 class PlannedWindow(_Document):
@@ -71,7 +80,7 @@ class FusedWindow(_Document):
 
     Attributes:
         label, start, datetime, inputs: as planned.
-        images: labels of its images, by name of the member.
+        images: its images, by name of the member.
         table: key of the part with its findings, kept and held back.
         patches, held_back: numbers of findings.
         changed_area_m2: sum of the areas of patches.
@@ -82,7 +91,7 @@ class FusedWindow(_Document):
     start: dt.datetime
     datetime: dt.datetime
     inputs: str
-    images: dict[str, str]
+    images: dict[str, FusedImage]
     table: str
     patches: int
     held_back: int

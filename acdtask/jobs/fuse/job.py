@@ -22,6 +22,7 @@ from acdtask.jobs.costs import FUSE
 from acdtask.jobs.fuse.content import (
     FuseContent,
     FuseContext,
+    FusedImage,
     FusedWindow,
     FusedWindows,
     FusePlan,
@@ -30,6 +31,7 @@ from acdtask.jobs.fuse.content import (
     PlannedWindow,
 )
 from acdtask.jobs.fuse.files import fused_to_parquet
+from acdtask.jobs.fuse.news import findings_of_window, pending_findings, series_of_fusion
 from acdtask.jobs.fuse.publish import newest_fusion, patch_files, publish_fusion, windows_of_plan
 from acdtask.jobs.fuse.settings import FuseSettings
 from acdtask.jobs.fuse.window import fuse_window
@@ -80,7 +82,10 @@ def _fused(window: PlannedWindow, context: FuseContext) -> FusedWindow:
         start=window.start,
         datetime=window.datetime,
         inputs=window.inputs,
-        images={content.members[image.member].name: image.label for image in window.images},
+        images={
+            content.members[image.member].name: FusedImage(label=image.label, datetime=image.datetime)
+            for image in window.images
+        },
         table=write_part(context.site.store, stem, ".parquet", fused_to_parquet(findings)),
         patches=len(patches),
         held_back=len(findings) - len(patches),
@@ -145,6 +150,9 @@ class FuseJob(Job[FuseSettings, FuseContent]):
                 "fused already": earlier + len(windows) - len(pending),
                 **({AGAIN: BECOMES_LATEST} if again else {}),
             },
+            series=series_of_fusion(
+                aoi.name, fusion, settings.name, members, windows[-1].datetime if windows else None
+            ),
             nothing_to_do="" if pending or again else _why_nothing(earlier + len(windows)),
         )
 
@@ -159,6 +167,7 @@ class FuseJob(Job[FuseSettings, FuseContent]):
     def findings(self, plan: FusePlan, site: Site) -> Findings:
         """Windows, patches and changed area of this plan, and the files with its patches."""
         windows = windows_of_plan(plan, site)
+        news = pending_findings(windows, plan.series, site)
         return Findings(
             figures={
                 "windows": len(windows),
@@ -166,7 +175,10 @@ class FuseJob(Job[FuseSettings, FuseContent]):
                 "held_back": sum(window.held_back for window in windows),
                 "changed_area_m2": round(sum(window.changed_area_m2 for window in windows), 1),
                 "windows_of_one_member": sum(len(window.images) == 1 for window in windows),
+                "news_patches": sum(window.patches or 0 for window in news),
+                "news_area_m2": round(sum(window.changed_area_m2 or 0.0 for window in news), 1),
             },
+            images=[findings_of_window(window, site) for window in windows],
             files={name: site.store.address_of(key) for name, key in self.artifacts(plan, site).items()},
         )
 

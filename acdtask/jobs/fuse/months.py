@@ -19,9 +19,22 @@ __all__ = [
     "joined_months",
     "keys_of",
     "keys_of_month",
+    "parse_fusion",
     "read_windows",
     "windows_since",
 ]
+
+
+def parse_fusion(body: bytes, store: Store) -> FusionManifest:
+    """Read a manifest. PRODUCT_DAMAGED if it is not one that this version of acd reads."""
+    try:
+        return FusionManifest.model_validate_json(body)
+    except ValidationError as error:
+        raise AcdError(
+            ErrorCode.PRODUCT_DAMAGED,
+            f"a manifest of a fusion at {store.url} is not one that this version of acd reads",
+            "Run 'acdtask fuse' again, and remove the older result below products/AOI/fuse.",
+        ) from error
 
 
 def read_windows(month: FusedMonth, store: Store) -> list[FusedWindow]:

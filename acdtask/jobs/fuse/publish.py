@@ -9,7 +9,8 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Site
 from acdtask.jobs.fuse.content import FuseContent, FusedMonth, FusedWindow, FusePlan, FusionManifest, MemberMonths
 from acdtask.jobs.fuse.files import fused_to_geojson, fused_to_parquet
-from acdtask.jobs.fuse.months import findings_of_windows, joined_months, keys_of_month, windows_since
+from acdtask.jobs.fuse.months import findings_of_windows, joined_months, keys_of_month, parse_fusion, windows_since
+from acdtask.jobs.fuse.news import add_news
 from acdtask.jobs.fuse.settings import FuseSettings
 from acdtask.jobs.manifests import find_manifest, manifest_chain, point_latest
 from acdtask.jobs.parts import month_of
@@ -29,13 +30,13 @@ __all__ = [
 def newest_fusion(store: Store, aoi: str, fusion: str) -> FusionManifest | None:
     """The newest manifest of a fusion; None before its first publication. PRODUCT_DAMAGED."""
     _, body = manifest_chain(store, aoi, "fuse", fusion).newest()
-    return FusionManifest.model_validate_json(body) if body else None
+    return parse_fusion(body, store) if body else None
 
 
 def latest_fusion(store: Store, aoi: str, name: str) -> FusionManifest:
     """The manifest of the latest fusion of a name. FUSION_UNKNOWN, PRODUCT_DAMAGED."""
     _, body = find_manifest(store, aoi, "fuse", name, "latest", ErrorCode.FUSION_UNKNOWN)
-    return FusionManifest.model_validate_json(body)
+    return parse_fusion(body, store)
 
 
 def publish_fusion(plan: FusePlan, fused: Sequence[FusedWindow], site: Site) -> None:
@@ -45,13 +46,15 @@ def publish_fusion(plan: FusePlan, fused: Sequence[FusedWindow], site: Site) -> 
     chain.require(fence, content.windows)
 
     def make(earlier: bytes | None) -> bytes:
-        known = FusionManifest.model_validate_json(earlier) if earlier else None
+        known = parse_fusion(earlier, store) if earlier else None
         manifest = next_manifest(known, fused, content, settings, store)
         if known and earlier and manifest.model_copy(update={"version": known.version}) == known:
             return earlier
         return manifest.model_dump_json(indent=1).encode()
 
+    add_news(plan, fused, site)  # before, since windows in the manifest are done if this process ends now
     chain.publish(make, fence, content.windows)
+    add_news(plan, windows_of_plan(plan, site), site)
     point_latest(store, content.aoi, "fuse", settings.name, content.fusion, fence)
     patches = [patch for patch in findings_of_windows(windows_of_plan(plan, site), store) if patch.kept]
     files = patch_files(plan)
@@ -90,7 +93,7 @@ def forget_months(store: Store, aoi: str, fusion: str, keys: Collection[str]) ->
     def make(newest: bytes | None) -> bytes:
         if newest is None:
             raise AcdError(ErrorCode.FUSION_UNKNOWN, f"{store.url} has no fusion {fusion}")
-        manifest = FusionManifest.model_validate_json(newest)
+        manifest = parse_fusion(newest, store)
         months = [month for month in manifest.months if _is_intact(month, keys, store)]
         return manifest.model_copy(update={"sources": [], "months": months}).model_dump_json(indent=1).encode()
 

@@ -118,7 +118,9 @@ def planned_windows(
     fused = windows_since(known, first_month, store) if known else []
     before = [window for window in fused if resumed and window.start < resumed.start]
     if resumed:
-        first = {(number, resumed.images.get(member.name)) for number, member in enumerate(members)}
+        first = {
+            (n, resumed.images[member.name].label) for n, member in enumerate(members) if member.name in resumed.images
+        }
         images = images[next(at for at, image in enumerate(images) if (image.member, image.label) in first) :]
     windows = windows_of(images, days)
     labels = _labels(windows, before)
@@ -209,7 +211,12 @@ def _planned(
     documents: Mapping[tuple[int, str], str],
 ) -> PlannedWindow:
     images = tuple(
-        MemberImage(member=image.member, label=image.label, document=documents[image.member, image.label])
+        MemberImage(
+            member=image.member,
+            label=image.label,
+            datetime=image.datetime,
+            document=documents[image.member, image.label],
+        )
         for image in sorted(window, key=lambda image: image.member)
     )
     inputs = [[members[image.member].series, image.document] for image in images]

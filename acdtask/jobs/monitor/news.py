@@ -24,7 +24,7 @@ class NewsOfImage:
     """
 
     findings: ImageFindings
-    announced: Announced
+    announced: tuple[Announced, ...]
 
 
 def add_news(plan: MonitorPlan, products: Iterable[ImageProduct], site: Site) -> None:
@@ -81,4 +81,4 @@ def _news_of_image(product: ImageProduct, pending: PendingImage, news: News, run
         products=tuple(dict.fromkeys((pending.product, name_in_news(product)))),
         boxes=boxes,
     )
-    return NewsOfImage(findings_of_image(product, site, news.find_announced(pending.key)), announced)
+    return NewsOfImage(findings_of_image(product, site, news.find_announced(pending.key)), (announced,))

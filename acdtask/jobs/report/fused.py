@@ -13,7 +13,7 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import Site
 from acdtask.jobs.fuse.content import FusedMonth, FusedWindow, FusionManifest
 from acdtask.jobs.fuse.files import FusedPatch
-from acdtask.jobs.fuse.months import findings_of, read_windows
+from acdtask.jobs.fuse.months import findings_of, parse_fusion, read_windows
 from acdtask.jobs.manifests import latest_id, manifest_chain
 from acdtask.jobs.report.model import FusedPage, FusedRow
 
@@ -39,7 +39,7 @@ class Fusion:
         """The newest version of the fusion of a name; None if there is none or the series is not a member of it."""
         fusion = latest_id(site.store, aoi, "fuse", name)
         number, body = manifest_chain(site.store, aoi, "fuse", fusion).newest() if fusion else (0, None)
-        manifest = FusionManifest.model_validate_json(body) if body else None
+        manifest = parse_fusion(body, site.store) if body else None
         if manifest is None or series not in {member.series for member in manifest.members}:
             return None
         return cls(site, manifest, number)
@@ -52,7 +52,7 @@ class Fusion:
         body = manifest_chain(site.store, aoi, "fuse", planned.fusion).version(planned.version)
         if body is None:
             raise AcdError(ErrorCode.FUSION_UNKNOWN, f"{site.address} has no fusion {planned.fusion} of {aoi}")
-        return cls(site, FusionManifest.model_validate_json(body), planned.version)
+        return cls(site, parse_fusion(body, site.store), planned.version)
 
     def inputs(self, month: str = "") -> list[str]:
         """The parts of a month, or of all; they change with what is shown."""

@@ -11,7 +11,7 @@ from acdtask.cube.local.cube import LocalCube
 from acdtask.cube.model import Dataset
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.fuse.content import FusionManifest
-from acdtask.jobs.fuse.months import keys_of_month
+from acdtask.jobs.fuse.months import keys_of_month, parse_fusion
 from acdtask.jobs.monitor.months import images_of_month
 from acdtask.jobs.parts import digest_in
 from acdtask.jobs.products import BaselineManifest, MonitorManifest
@@ -119,7 +119,7 @@ def _files_of_product(store: Store, key: str) -> Iterator[NamedFile]:
             yield NamedFile(key, "baseline", digest=SHA256 + digest)
         return
     if _kind_of(key) == "fuse":
-        yield from _files_of_fusion(store, FusionManifest.model_validate_json(body))
+        yield from _files_of_fusion(store, parse_fusion(body, store))
         return
     for month in MonitorManifest.model_validate_json(body).months:
         yield NamedFile(month.table, "monitor", digest=SHA256 + digest_in(month.table))

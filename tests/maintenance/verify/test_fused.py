@@ -14,6 +14,7 @@ from acdtask.cube.local.cube import LocalCube
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.maintenance.verify.files import named_files
 from acdtask.maintenance.verify.run import Verification, verify_files
+from acdtask.storage.seal import seal
 from tests.jobs.tracks_site import fuse, make_tracks
 
 
@@ -81,9 +82,14 @@ def test_without_forgetting_nothing_changes(cube: Path) -> None:
     assert {path: path.read_bytes() for path in cube.rglob("*") if path.is_file()} == files
 
 
-def test_a_damaged_manifest_is_an_error_with_a_fix(cube: Path) -> None:
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [(b'{"windows": [], "crc32c": "00000000"}', "is damaged"), (seal(b'{"windows": []}'), "this version of acd reads")],
+)
+def test_a_manifest_that_cannot_be_read_is_an_error_with_a_fix(cube: Path, body: bytes, words: str) -> None:
     (manifest,) = cube.glob("products/*/fuse/*/manifests/*.json")
-    damaged(manifest)
-    with pytest.raises(AcdError, match="is damaged") as error:
+    manifest.write_bytes(body)
+    with pytest.raises(AcdError, match=words) as error:
         verify(cube)
     assert error.value.code is ErrorCode.PRODUCT_DAMAGED
+    assert error.value.fix
