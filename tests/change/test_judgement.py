@@ -20,7 +20,7 @@ from acdtask.change.judgement.footprints import FAR, NEAR, Footprints, footprint
 from acdtask.change.judgement.judge import NO_DATE, judge
 from acdtask.change.judgement.judging import Judging
 from acdtask.change.judgement.model import CERTAIN, Model, Term, fit
-from acdtask.change.judgement.sums import BlobSums, add_sums, ground_sums, image_sums
+from acdtask.change.judgement.sums import GROUND, SUMS, BlobSums, add_sums, ground_sums, image_sums
 from acdtask.change.judgement.whole import sums_of_image
 from acdtask.change.methods import (
     PROFILES,
@@ -116,8 +116,22 @@ def test_the_sums_of_tiles_add_up_to_those_of_the_image(seed: int) -> None:
     for blob, of_blob in zip(whole.ids.tolist(), whole.images, strict=True):
         known = (ids == blob) & (stack[0] != NODATA)
         z = np.rint((mean[known].astype(float) - stack[0][known]) / std[known].astype(float) * FIXED)
-        drop = np.rint((mean[known].astype(float) - stack[0][known]) * FIXED)
-        assert of_blob[0, 0].tolist() == [int(known.sum()), int(z.sum()), int(drop.sum())]
+        drop = mean[known].astype(float) - stack[0][known]
+        of_drop = [int(np.rint(drop * FIXED).sum()), int((np.rint(drop) ** 2).sum())]
+        assert of_blob[0, 0].tolist() == [int(known.sum()), int(z.sum()), *of_drop]
+
+
+def test_the_ground_of_a_blob_and_of_its_ring_is_summed_apart() -> None:
+    ids = np.zeros((20, 20), np.int32)
+    ids[8:12, 8:12] = 1
+    mean = np.full((20, 20), 500, np.float32)
+    mean[8:12, 8:10], mean[8:12, 10:12], mean[0:8] = 300.4, 700, 600
+    members = footprints_of(np.pad(ids, FAR), np.ones(ids.shape, np.bool_))
+    (ground,) = ground_sums(mean, np.full(ids.shape, 60), members)
+    ring = mean.ravel()[members.index[members.in_ring]].astype(float)
+    assert set(ring.tolist()) == {500, 600}
+    inside = [4, 16 * 60, 8 * 300_400 + 8 * 700_000, 8 * 300**2 + 8 * 700**2]
+    assert ground.tolist() == [*inside, len(ring), int(ring.sum()) * FIXED, int((ring**2).sum())]
 
 
 @settings(deadline=None, max_examples=30)
@@ -169,11 +183,11 @@ def test_each_tile_is_told_of_the_blobs_around_it(seed: int) -> None:
 
 
 def test_a_contrast_needs_data_in_half_of_the_blob() -> None:
-    images = np.zeros((1, 4, 2, 3), np.int64)
+    images = np.zeros((1, 4, 2, len(SUMS)), np.int64)
     images[0, :, 0, 0] = [10, 5, 4, 10]
     images[0, :, 0, 1] = [10_000, 20_000, 90_000, 40_000]
     images[0, :, 1, :2] = [[2, 1_000], [2, 0], [2, 0], [0, 0]]
-    sums = BlobSums(np.array([1], np.int32), np.zeros((1, 3), np.int64), images)
+    sums = BlobSums(np.array([1], np.int32), np.zeros((1, len(GROUND)), np.int64), images)
     found = contrasts_of(sums, np.array([10]), drop=False)
     assert found.past.tolist() == [[500, 4000, UNKNOWN]]
     assert found.now.tolist() == [4000], "without a ring, the drop of the blob itself"
@@ -215,7 +229,8 @@ def test_a_drop_that_has_happened_before_is_rejected_and_a_first_one_is_kept() -
 
 
 def test_without_images_before_nothing_is_known_of_the_past() -> None:
-    sums = BlobSums(np.array([1], np.int32), np.ones((1, 3), np.int64), np.ones((1, 1, 2, 3), np.int64))
+    ground, images = np.ones((1, len(GROUND)), np.int64), np.ones((1, 1, 2, len(SUMS)), np.int64)
+    sums = BlobSums(np.array([1], np.int32), ground, images)
 
     blobs = np.ones(1, BLOB)
     (row,) = judge(blobs, sums, RULE, SCALE, accepted=0)

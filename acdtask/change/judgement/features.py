@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from acdtask.change.fragments import FIXED
+from acdtask.change.fragments import FIXED, Z_LIMIT
 from acdtask.change.judgement.sums import BlobSums
 from acdtask.change.steps.likelihood import USUAL_LOOKS, Likelihood
 from acdtask.change.steps.step import Step
@@ -33,7 +33,7 @@ __all__ = ["FEATURES", "UNKNOWN", "CoherenceScale", "Contrasts", "contrasts_of",
 UNKNOWN = np.iinfo(np.int64).min
 """A contrast on a date on which less than half of the blob has data."""
 
-_Z, _DROP = 1, 2
+_Z, _DROP, _SQUARE = 1, 2, 3
 
 LEAST_VISIBLE = 0.02
 """Least coherence above that of noise that a contrast is compared with."""
@@ -43,6 +43,8 @@ UNEVEN = 0.06
 """Standard deviation of the mean of a blob, as a share of its level: moisture and growth differ between fields."""
 WINDOW_PX = 9
 """Pixels of a window of estimation: estimates nearer than that are of the same looks."""
+LEAST_SPECKLE = 0.01
+"""Least standard deviation of an estimate that the spread inside a blob is compared with."""
 LIKE = 0.1
 """Largest difference of coherence between dates that are alike."""
 
@@ -135,7 +137,11 @@ def features_of(blobs: NDArray[np.void], sums: BlobSums, scale: CoherenceScale) 
         scale: meaning of stored values.
     """
     drops = contrasts_of(sums, blobs["area"].astype(np.int64), drop=True)
-    numbers = {**_raw_features(blobs, sums, drops), **_relative_features(blobs, sums, drops, scale)}
+    numbers = {
+        **_raw_features(blobs, sums, drops),
+        **_relative_features(blobs, sums, drops, scale),
+        **_unevenness(blobs, sums, drops, scale),
+    }
     numbers = {name: np.round(values, 3) for name, values in numbers.items()}
     return {**numbers, **{_product(*factors): numbers[factors[0]] * numbers[factors[1]] for factors in PRODUCTS}}
 
@@ -159,9 +165,45 @@ def _relative_features(
     return {
         "relative_contrast": np.clip(contrast[:, -1] / visible[:, -1], -MOST_RELATIVE, MOST_RELATIVE),
         "certain_past": _largest_known(certain[:, :-1], drops.known),
+        "usual_past": np.sqrt(_mean_known(certain[:, :-1] ** 2, drops.known)),
         "dates_alike": like.sum(axis=1).astype(np.float64),
         "level": level[:, -1],
     }
+
+
+def _unevenness(
+    blobs: NDArray[np.void], sums: BlobSums, drops: Contrasts, scale: CoherenceScale
+) -> Mapping[str, NDArray[np.float64]]:
+    """How uneven the ground of a blob is, and how differently its parts behaved in the past."""
+    area = blobs["area"].astype(np.int64)
+    px, square = sums.images[:, :-1, 0, 0], sums.images[:, :-1, 0, _SQUARE]
+    drop = drops.inside[:, :-1] / (FIXED * scale.span)
+    mean = (sums.ground[:, 2] / (area * FIXED) - scale.least) / scale.span
+    level = np.clip(mean[:, np.newaxis] - drop, 0, 1)
+    speckle = np.maximum((1 - level * level) ** 2 / (2 * scale.looks), LEAST_SPECKLE**2)
+    variance = np.maximum(square / (np.maximum(px, 1) * scale.span**2) - drop * drop, 0)
+    _, _, total, squares, ring_px, ring_total, ring_squares = sums.ground.T
+    around = _spread_of_mean(np.maximum(ring_px, 1), ring_total, ring_squares, scale)
+    return {
+        "past_spread": _mean_known(np.sqrt(variance / speckle), drops.known),
+        "uneven_ground": _spread_of_mean(area, total, squares, scale) - around,
+    }
+
+
+def _spread_of_mean(
+    px: NDArray[np.int64], total: NDArray[np.int64], squares: NDArray[np.int64], scale: CoherenceScale
+) -> NDArray[np.float64]:
+    """The standard deviation of the baseline's mean over pixels, 0 to 1."""
+    mean = total / (px * FIXED)
+    spread: NDArray[np.float64] = np.sqrt(np.maximum(squares / px - mean * mean, 0)) / scale.span
+    return spread
+
+
+def _mean_known(values: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The mean of the known values of each row, which are not negative, or 0; an exact sum, in fixed point."""
+    fixed = np.where(known, np.rint(np.minimum(values, Z_LIMIT) * FIXED), 0).astype(np.int64)
+    mean: NDArray[np.float64] = fixed.sum(axis=1) / (np.maximum(known.sum(axis=1), 1) * FIXED)
+    return mean
 
 
 def _largest_known(values: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -172,7 +214,7 @@ def _largest_known(values: NDArray[np.float64], known: NDArray[np.bool_]) -> NDA
 def _raw_features(blobs: NDArray[np.void], sums: BlobSums, drops: Contrasts) -> Mapping[str, NDArray[np.float64]]:
     area = blobs["area"].astype(np.int64)
     contrast = contrasts_of(sums, area, drop=False)
-    core_px, _, mean = sums.ground.T
+    core_px, mean = sums.ground[:, 0], sums.ground[:, 2]
     largest = _or_zero(contrast.largest())
     return {
         "contrast": contrast.now / FIXED,
@@ -196,11 +238,13 @@ PRODUCTS = (
     ("ring_z", "log_area"),
     ("ring_z", "level"),
     ("spread_of_past", "ring_z"),
+    ("ring_z", "usual_past"),
+    ("level", "usual_past"),
 )
 """Products of numbers that a logistic regression, which is linear, needs as numbers of their own.
 
 They were chosen one after the other: of all products, the one that most lowers the log loss on the fitting scenes when
-each quarter of them is judged by a model of the others.
+each part of them is judged by a model of the others; the last two when the numbers of fields were added.
 """
 
 FEATURES = (
@@ -219,6 +263,9 @@ FEATURES = (
     "certain_past",
     "dates_alike",
     "level",
+    "usual_past",
+    "past_spread",
+    "uneven_ground",
     *(_product(*factors) for factors in PRODUCTS),
 )
 """Names of the numbers of the model, in its order. The rule has one number, `exceeds_past`.
@@ -237,6 +284,12 @@ relative_contrast: contrast of the drop, as a share of the coherence above that 
 certain_past: largest contrast of the drop in the baseline, in standard deviations of what speckle and fields cause.
 dates_alike: number of dates of the baseline on which the level differs by at most LIKE.
 level: expected coherence of the blob on the date, from its ring.
+usual_past: root mean square of the contrasts of the drop in the baseline, in the same standard deviations.
+past_spread: standard deviation of the drop within the blob, in those of speckle, on average over the baseline.
+uneven_ground: standard deviation of the baseline's mean within the blob, less that within its ring.
+
+Of the last three, the first is high and the others are low for a field: it differs from what is around it, and its
+parts are alike. An event does not follow fields.
 """
 
 

@@ -1,9 +1,9 @@
 """Sums over candidates and their rings, on the judged date and on each date of the baseline.
 
-For each blob, each image and each of inside and ring: the number of pixels with data, the sum of z, and the sum of the
-drop below the mean of the baseline. All are integers, so the sums of tiles add up to those of the whole image in any
-order. The judged image is summed with the same formula as the images of the baseline, without centring: what all pixels
-of a date have in common is in the blob and in its ring, and cancels in their difference.
+For each blob, each image and each of inside and ring: the number of pixels with data, the sum of z, and the sums of the
+drop below the mean of the baseline and of its square. All are integers, so the sums of tiles add up to those of the
+whole image in any order. The judged image is summed with the same formula as the images of the baseline, without
+centring: what all pixels of a date have in common is in the blob and in its ring, and cancels in their difference.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from acdtask.change.moments import stored_nodata
 
 __all__ = ["GROUND", "SUMS", "BlobSums", "add_sums", "ground_sums", "image_sums"]
 
-SUMS = ("px", "z", "drop")
+SUMS = ("px", "z", "drop", "square")
 """Last axis of `BlobSums.images`: number of pixels with data, sums of z and of the drop in stored units, both in fixed
-point (`acdtask.change.fragments.FIXED`)."""
+point (`acdtask.change.fragments.FIXED`), and the sum of the squares of the drop, rounded to stored units first."""
 
-GROUND = ("core_px", "count", "mean")
-"""Last axis of `BlobSums.ground`, summed over the blob.
+GROUND = ("core_px", "count", "mean", "square", "ring_px", "ring_mean", "ring_square")
+"""Last axis of `BlobSums.ground`, summed over the blob, and the last three over its ring.
 
 core_px: pixels whose four neighbours belong to it. count: number of images of the baseline. mean: of the baseline, in
-stored units, in fixed point.
+stored units, in fixed point. square: squares of this mean, rounded to stored units first. ring_px: number of pixels.
 """
 
 
@@ -39,8 +39,8 @@ class BlobSums:
 
     Attributes:
         ids: shape (blobs,), int32, ascending.
-        ground: shape (blobs, 3), int64; see `GROUND`.
-        images: shape (blobs, images, 2, 3), int64: inside and ring, then `SUMS`. The last image is the judged one.
+        ground: shape (blobs, 7), int64; see `GROUND`.
+        images: shape (blobs, images, 2, 4), int64: inside and ring, then `SUMS`. The last image is the judged one.
     """
 
     ids: NDArray[np.int32]
@@ -50,7 +50,8 @@ class BlobSums:
     @classmethod
     def zeros(cls, ids: NDArray[np.int32], images: int) -> BlobSums:
         """Sums of no pixel."""
-        return cls(ids, np.zeros((len(ids), len(GROUND)), np.int64), np.zeros((len(ids), images, 2, 3), np.int64))
+        ground = np.zeros((len(ids), len(GROUND)), np.int64)
+        return cls(ids, ground, np.zeros((len(ids), images, 2, len(SUMS)), np.int64))
 
 
 def image_sums(
@@ -90,17 +91,16 @@ def image_sums(
 def _values(
     pixels: NDArray[Any], mean: NDArray[np.float64], std: NDArray[np.float64], missing: int | None
 ) -> NDArray[np.int64]:
-    """The values of `SUMS` of each pixel, shape (3, pixels); 0 where there is no data."""
+    """The values of `SUMS` of each pixel, shape (4, pixels); 0 where there is no data."""
     known = np.ones(pixels.shape, np.bool_) if missing is None else pixels != missing
     drop = np.where(known, mean - pixels, 0.0)
     z = np.clip(drop / std, -Z_LIMIT, Z_LIMIT)
-    return np.stack(
-        [known.astype(np.int64), np.rint(z * FIXED).astype(np.int64), np.rint(drop * FIXED).astype(np.int64)]
-    )
+    fixed = [np.rint(values * FIXED).astype(np.int64) for values in (z, drop)]
+    return np.stack([known.astype(np.int64), *fixed, np.rint(drop).astype(np.int64) ** 2])
 
 
 def ground_sums(mean: NDArray[np.float32], count: NDArray[Any], footprints: Footprints) -> NDArray[np.int64]:
-    """Sum the baseline over the blobs of a tile.
+    """Sum the baseline over the blobs of a tile and their rings.
 
     Args:
         mean: shape (height, width), mean of the baseline.
@@ -110,12 +110,17 @@ def ground_sums(mean: NDArray[np.float32], count: NDArray[Any], footprints: Foot
     Returns:
         Sums like `BlobSums.ground`.
     """
-    blob, index = footprints.blob[~footprints.in_ring], footprints.index[~footprints.in_ring]
     totals = np.zeros((len(footprints.ids), len(GROUND)), np.int64)
     totals[:, 0] = footprints.core_px
-    np.add.at(totals[:, 1], blob, count.reshape(-1)[index].astype(np.int64))
-    fixed = np.rint(mean.reshape(-1)[index].astype(np.float64) * FIXED).astype(np.int64)
-    np.add.at(totals[:, 2], blob, fixed)
+    flat = mean.reshape(-1)[footprints.index].astype(np.float64)
+    fixed, square = np.rint(flat * FIXED).astype(np.int64), np.rint(flat).astype(np.int64) ** 2
+    images, pixel = count.reshape(-1)[footprints.index].astype(np.int64), np.ones(len(flat), np.int64)
+    for members, columns in (
+        (~footprints.in_ring, {1: images, 2: fixed, 3: square}),
+        (footprints.in_ring, {4: pixel, 5: fixed, 6: square}),
+    ):
+        for column, values in columns.items():
+            np.add.at(totals[:, column], footprints.blob[members], values[members])
     return totals
 
 

@@ -46,7 +46,7 @@ __all__ = [
     "watch_of",
 ]
 
-ALGORITHM = 1
+ALGORITHM = 2
 """Raise it when the same images, baseline and settings give different results."""
 
 WATCH_ALGORITHM = 1
