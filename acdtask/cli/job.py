@@ -183,7 +183,7 @@ def _plan(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
 def _run(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
     from acdtask.engine.pod import ArgoProgress
     from acdtask.engine.run_summary import recording_failure
-    from acdtask.engine.stages import load_plan, load_shard, run_shard
+    from acdtask.engine.stages import blocks_of, load_plan, load_shard, open_site, run_shard
 
     def call(plan_id: str, round_name: str, shard: int, **given: Any) -> None:
         site = _site(entry, given)
@@ -191,13 +191,17 @@ def _run(job: Job[Any, Any], entry: JobEntry) -> TyperCommand:
             plan = load_plan(job, plan_id, site)
             total = load_shard(job, plan, shard, site).units
             argo = ArgoProgress(total)
-            with ProgressBar(f"{job.name}: {round_name}, shard {shard}", total=total, unit=job.unit) as bar:
+            title = f"{job.name}: {round_name}, shard {shard}"
+            with (
+                ProgressBar(title, total=total, unit=job.unit) as bar,
+                blocks_of(job, one_unit=total == 1) as blocks,
+            ):
 
                 def progress(units: int) -> None:
                     bar.update(shard, units)
                     argo(units)
 
-                left_out = run_shard(job, plan, round_name, shard, site, progress)
+                left_out = run_shard(job, plan, round_name, shard, open_site(site.address, blocks), progress)
                 progress(total)
         if left_out is not None and not left_out.unusable:
             say(f"{job.name}: nothing to do, since an earlier round left out shard {left_out}")

@@ -370,3 +370,9 @@ class Cube(Protocol):
         Raises:
             AcdError: a container is unreadable.
         """
+
+    def read_once(
+        self, grid: Grid, slices: list[Slice], variable: Variable, resampling: Resampling | None = None
+    ) -> Pixels:
+        """Like `read`, for pixels that the run does not read again, so that they take no room in its cache."""
+        return self.read(grid, slices, variable, resampling)

@@ -10,6 +10,7 @@ from typing import Any
 from acdtask import log
 from acdtask.engine.processes import Progress, ProgressBar, WorkerPool
 from acdtask.engine.stages import (
+    blocks_of,
     gather_round,
     is_complete,
     load_plan,
@@ -23,6 +24,7 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import AGAIN, Job, Plan, PlanHead, Settings
 from acdtask.jobs.quarantine import Failure, LeftOut, unusable_of
 from acdtask.jobs.registry import load_job
+from acdtask.storage.block_cache import BlockCache
 
 __all__ = ["LocalOutcome", "run_locally", "run_planned"]
 
@@ -48,6 +50,7 @@ class _Item:
     plan_id: str
     round_name: str
     shard: int
+    blocks: BlockCache | None
 
     def __str__(self) -> str:
         return f"shard {self.shard} of {self.job} {self.round_name}"
@@ -105,13 +108,14 @@ def run_planned(
         lines = [f"nothing to do: {plan.nothing_to_do}", *unusable_lines(plan)]
         return LocalOutcome(plan, time.monotonic() - begun, lines, plan.unusable)
     left_out: tuple[LeftOut, ...] = ()
-    for round_name in plan.rounds:
-        if not is_complete(plan, round_name, site):
-            _run_round(job, plan, round_name, address, pool, progress, quarantine, bar)
-        left_out = gather_round(job, plan, round_name, site, quarantine=quarantine)
-        if bar is not None:
-            bar.complete(plan.units * (plan.rounds.index(round_name) + 1))
-        _events.info("round.gathered", job=job.name, round=round_name, left_out=len(left_out))
+    with blocks_of(job) as blocks:
+        for round_name in plan.rounds:
+            if not is_complete(plan, round_name, site):
+                _run_round(job, plan, round_name, address, pool, progress, quarantine, bar, blocks)
+            left_out = gather_round(job, plan, round_name, site, quarantine=quarantine)
+            if bar is not None:
+                bar.complete(plan.units * (plan.rounds.index(round_name) + 1))
+            _events.info("round.gathered", job=job.name, round=round_name, left_out=len(left_out))
     seconds = time.monotonic() - begun
     _events.info("job.done", job=job.name, plan=plan.plan_id, seconds=round(seconds, 1))
     again = plan.notes.get(AGAIN, "") if not plan.units else ""
@@ -129,12 +133,13 @@ def _run_round(
     pool: WorkerPool,
     progress: bool | None,
     quarantine: int,
-    whole: ProgressBar | None = None,
+    whole: ProgressBar | None,
+    blocks: BlockCache | None,
 ) -> None:
     """Run the missing shards. Too many failures end the round, at its end if `checks` is set, otherwise at once."""
     site = open_site(address)
     missing = missing_shards(plan, round_name, site)
-    items = [_Item(job.name, address, plan.plan_id, round_name, shard) for shard in missing]
+    items = [_Item(job.name, address, plan.plan_id, round_name, shard, blocks) for shard in missing]
     done = plan.units * (plan.shards - len(missing)) // plan.shards
     failures: dict[int, Exception] = {}
 
@@ -166,6 +171,6 @@ def _is_permanent(error: Exception) -> bool:
 
 def _run_item(item: _Item, progress: Progress) -> None:
     """In a worker: everything but the item is read from the store."""
-    site = open_site(item.address)
+    site = open_site(item.address, item.blocks)
     job = load_job(item.job)
     run_shard(job, load_plan(job, item.plan_id, site), item.round_name, item.shard, site, progress)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 from acdtask import __version__, log
@@ -17,12 +18,14 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.contract import WARNING, Job, Plan, PlanHead, Settings, Shard, Site, content_id_of
 from acdtask.jobs.fence import newest_token, take_token
 from acdtask.jobs.quarantine import LeftOut, unusable_of
+from acdtask.storage.block_cache import BlockCache
 from acdtask.storage.seal import is_sealed, parse_sealed, seal
 
 __all__ = [
     "NAMED_AT_MOST",
     "AnyJob",
     "AnyPlan",
+    "blocks_of",
     "load_plan",
     "load_plan_head",
     "load_shard",
@@ -44,9 +47,14 @@ PLAN_ATTEMPTS = 20
 _events = log.events("engine")
 
 
-def open_site(address: str) -> Site:
-    """The site at a folder or s3:// address. ADDRESS_INVALID."""
-    return Site(address)
+def open_site(address: str, blocks: BlockCache | None = None) -> Site:
+    """The site at a folder or s3:// address, with a cache for blocks of images. ADDRESS_INVALID."""
+    return Site(address, blocks)
+
+
+def blocks_of(job: AnyJob, *, one_unit: bool = False) -> AbstractContextManager[BlockCache | None]:
+    """A cache for the blocks that a job reads, if it reads some of them again; not in one round of one unit."""
+    return BlockCache.temporary() if job.read_again and not one_unit else nullcontext()
 
 
 def make_plan(

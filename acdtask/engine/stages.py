@@ -16,6 +16,7 @@ from acdtask.engine.planning import (
     NAMED_AT_MOST,
     AnyJob,
     AnyPlan,
+    blocks_of,
     load_plan,
     load_plan_head,
     load_shard,
@@ -33,6 +34,7 @@ from acdtask.jobs.contract import Context, Handouts, LeftOutShard, Nothing, Plan
 from acdtask.jobs.quarantine import Failure, LeftOut, UnusableInputsError, unusable_of
 
 __all__ = [
+    "blocks_of",
     "gather_round",
     "gathered_rounds",
     "is_complete",

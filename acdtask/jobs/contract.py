@@ -36,6 +36,7 @@ from acdtask.jobs.plans import (
     content_id_of,
 )
 from acdtask.jobs.quarantine import Failure, LeftOut
+from acdtask.storage.block_cache import BlockCache
 from acdtask.storage.store import Store
 
 __all__ = [
@@ -105,17 +106,23 @@ class Site:
 
     If the environment names a Geocube (ACD_GEOCUBE_ADDRESS), it has the records, and the cube in the folder or bucket
     only has the products.
+
+    `blocks` is a cache for what the site's own cube reads.
     """
 
-    def __init__(self, address: str) -> None:
-        self.address = address
+    def __init__(self, address: str, blocks: BlockCache | None = None) -> None:
+        self.address, self._blocks = address, blocks
         self.store = Store.at(address)
         self.runs = self.store.within("runs")
 
     @cached_property
     def cube(self) -> LocalCube | SharedCube:
         """The cube with the records and published products. CUBE_UNKNOWN if there is none at this address."""
-        return self.shared or LocalCube.open(self.address)
+        if self.shared:
+            return self.shared
+        cube = LocalCube.open(self.address)
+        cube.blocks = self._blocks
+        return cube
 
     @cached_property
     def shared(self) -> SharedCube | None:
@@ -272,6 +279,8 @@ class Job(ABC, Generic[SettingsT, ContentT]):
     Jobs with `plans_only_what_is_missing` have nothing to do once everything is published; others plan the same work
     each time.
 
+    Jobs that `read_again` read blocks of images in several rounds, or in several tiles. They get a cache for them.
+
     `algorithm` is the job's `ALGORITHM`. Raise it when the same inputs and settings give different results, so that
     these get different ids; tests/jobs/test_golden.py fails if results change and it does not.
     """
@@ -281,6 +290,7 @@ class Job(ABC, Generic[SettingsT, ContentT]):
     unit: ClassVar[str] = "tiles"
     rounds: ClassVar[tuple[Round[Any, Any, Any], ...]]
     plans_only_what_is_missing: ClassVar[bool] = True
+    read_again: ClassVar[bool] = False
     settings: type[SettingsT]
     content: type[ContentT]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel
@@ -19,6 +21,7 @@ __all__ = [
     "Sharding",
     "TileOfWork",
     "TilesWork",
+    "by_squares",
     "no_work",
     "shards_of",
 ]
@@ -93,16 +96,19 @@ class Sharding:
         >>> [shard.units for shard in Sharding(units=None).shards(range(3), no_content, [30.0] * 3)]
         [1, 1, 1]
         """
-        if self.units is not None or not self.pod_start:
-            return shards_of(units, self.units or self.otherwise, work)
-        sizes = _sizes(seconds, max(WORTH * self.pod_start, sum(seconds) / MAX_SHARDS), held, HELD_BYTES)
-        if len(sizes) > MAX_SHARDS:  # memory alone would require more shards, so it is not limited
-            sizes = _sizes(seconds, max(WORTH * self.pod_start, sum(seconds) / MAX_SHARDS), (), HELD_BYTES)
-        if len(sizes) > MAX_SHARDS:  # the costs are unknown
-            return shards_of(units, 1, work)
-        ends = [sum(sizes[: number + 1]) for number in range(len(sizes))]
-        parts = [[*units[end - size : end]] for size, end in zip(sizes, ends, strict=True)]
+        parts = _parts(units, self.sizes(seconds, held))
         return [Shard(units=len(part), work=work(part)) for part in parts]
+
+    def sizes(self, seconds: Sequence[float], held: Sequence[int] = ()) -> list[int]:
+        """Number of units of each shard; see `shards`."""
+        if self.units is not None or not self.pod_start:
+            return _equal_sizes(len(seconds), self.units or self.otherwise)
+        enough = max(WORTH * self.pod_start, sum(seconds) / MAX_SHARDS)
+        sizes = _sizes(seconds, enough, held, HELD_BYTES)
+        if len(sizes) > MAX_SHARDS:  # memory alone would require more shards, so it is not limited
+            sizes = _sizes(seconds, enough, (), HELD_BYTES)
+        # With unknown costs there may still be too many.
+        return sizes if len(sizes) <= MAX_SHARDS else _equal_sizes(len(seconds), 1)
 
 
 def _sizes(seconds: Sequence[float], enough: float, held: Sequence[int], most: int) -> list[int]:
@@ -140,6 +146,36 @@ def shards_of(units: Sequence[UnitT], at_most: int, work: Callable[[list[UnitT]]
     >>> len(shards_of([0] * 1000, 1, lambda units: Numbers(numbers=units)))
     334
     """
-    size = max(at_most, -(-len(units) // MAX_SHARDS))
-    parts = [[*units[start : start + size]] for start in range(0, len(units), size)]
+    parts = _parts(units, _equal_sizes(len(units), at_most))
     return [Shard(units=len(part), work=work(part)) for part in parts]
+
+
+def by_squares(tiles: Sequence[TileT], sizes: Sequence[int]) -> list[TileT]:
+    """Order tiles so that shards of these sizes are about square, because neighbours share the blocks of their halos.
+
+    The tiles are taken column by column from bands of as many rows as a square shard has. In shards of single tiles,
+    they stay in the order of rows.
+
+    >>> from acdtask.raster.grid import Layout, RegularGrid
+    >>> layout = Layout(name="utm32", grid=RegularGrid(crs="EPSG:32632", resolution=20, cell_size=1024))
+    >>> tiles = [TileOfWork(tile=layout.tile(i, j)) for j in range(2) for i in range(4)]
+    >>> [tile.tile.cell for tile in by_squares(tiles, [4, 4])]
+    ['0/0', '0/1', '1/0', '1/1', '2/0', '2/1', '3/0', '3/1']
+    """
+    if not tiles:
+        return []
+    rows = max(1, round(math.sqrt(len(tiles) / len(sizes))))
+    first = min(tile.tile.j for tile in tiles)
+    return sorted(tiles, key=lambda work: ((work.tile.j - first) // rows, work.tile.i, work.tile.j))
+
+
+def _equal_sizes(units: int, at_most: int) -> list[int]:
+    """Sizes of shards of at most `at_most` units, or more if there would be over 400 shards."""
+    size = max(at_most, -(-units // MAX_SHARDS))
+    return [min(size, units - start) for start in range(0, units, size)]
+
+
+def _parts(units: Sequence[UnitT], sizes: Sequence[int]) -> list[list[UnitT]]:
+    """Consecutive units, in parts of these sizes."""
+    ends = accumulate(sizes)
+    return [[*units[end - size : end]] for size, end in zip(sizes, ends, strict=True)]

@@ -24,6 +24,8 @@ TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of a TIFF or BigTIFF."""
 
 ALLOWED_REMOTE = "CPL_VSIL_CURL_ALLOWED_FILENAME"
+FORGOTTEN = "CPL_VSIL_CURL_NON_CACHED"
+"""Files whose bytes GDAL forgets when they are closed; otherwise it would not notice that they were replaced."""
 NOTHING_REMOTE = {ALLOWED_REMOTE: "nothing", "GDAL_VRT_ENABLE_PYTHON": "NO"}
 """Options for rasterio.Env: no reads over the network, and no Python code in VRTs."""
 
@@ -47,7 +49,7 @@ def open_raster(
         RasterioIOError: the raster cannot be opened.
     """
     if path.startswith("/vsis3/"):
-        with rasterio.Env(**{ALLOWED_REMOTE: path}):
+        with rasterio.Env(**{ALLOWED_REMOTE: path, FORGOTTEN: path}):
             return _open(path, level, driver)
     if path.startswith("/vsi"):
         raise AcdError(ErrorCode.ADDRESS_MALFORMED, f"{path} is a GDAL virtual path")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from acdtask.errors import AcdError, ErrorCode
@@ -42,6 +42,7 @@ class StoreBackend:
         self._prefix = prefix
         self._handle: Backend | None = None
         self._bucket_seen = False
+        self._elsewhere: dict[str, Any] = {}
 
     @classmethod
     def at(cls, url: str) -> Self:

@@ -16,7 +16,7 @@ from acdtask.storage.backend import StoreBackend
 if TYPE_CHECKING:
     from obstore import ObjectMeta
 
-__all__ = ["PAGE", "PLAIN_KEY", "Entry", "ListedStore"]
+__all__ = ["PAGE", "PLAIN_KEY", "Entry", "ListedStore", "fingerprint_of"]
 
 PLAIN_KEY = re.compile(r"[\w:-][\w.:-]*(/[\w:-][\w.:-]*)*", re.ASCII)
 """A key that obstore uses unescaped as a file name."""
@@ -78,7 +78,7 @@ class ListedStore(StoreBackend):
                     entries = [obstore.head(self._backend(), prefix)]
                 except FileNotFoundError as error:
                     self._check_bucket(error)
-        return {entry["path"]: _fingerprint(entry) for entry in sorted(entries, key=lambda entry: entry["path"])}
+        return {entry["path"]: fingerprint_of(entry) for entry in sorted(entries, key=lambda entry: entry["path"])}
 
     def fingerprint(self, key: str) -> str | None:
         """Fingerprint of an object, as in `fingerprints`; None if it is missing."""
@@ -88,7 +88,7 @@ class ListedStore(StoreBackend):
             return None
         with self.explained(key):
             try:
-                return _fingerprint(obstore.head(self._backend(), key))
+                return fingerprint_of(obstore.head(self._backend(), key))
             except FileNotFoundError as error:
                 self._check_bucket(error)
                 return None
@@ -103,7 +103,7 @@ class ListedStore(StoreBackend):
             return {}
         with self.explained(""):
             entries = obstore.list_with_delimiter(self._backend())["objects"]
-        return {entry["path"]: _fingerprint(entry) for entry in entries if entry["path"] in names}
+        return {entry["path"]: fingerprint_of(entry) for entry in entries if entry["path"] in names}
 
     def staged(self, prefix: str = "") -> Iterator[Entry]:
         """Iterate over unfinished files below a prefix: being written, or left by a killed writer. None on S3."""
@@ -149,7 +149,7 @@ class ListedStore(StoreBackend):
                 self.delete(key)
 
 
-def _fingerprint(entry: ObjectMeta) -> str:
+def fingerprint_of(entry: ObjectMeta) -> str:
     """Size of an object with its ETag, or with the time of its last change."""
     return f"{entry['size']} {entry['e_tag'] or entry['last_modified'].isoformat()}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from io import FileIO
@@ -18,16 +19,21 @@ from acdtask.storage import backend
 from acdtask.storage.backend import ELSEWHERE
 from acdtask.storage.errors import PARENT_IS_OBJECT, is_unreachable, os_error
 from acdtask.storage.files import SMALL_FILE_BYTES, read_small_file, require_regular
-from acdtask.storage.listing import PLAIN_KEY, ListedStore
+from acdtask.storage.listing import PLAIN_KEY, ListedStore, fingerprint_of
 from acdtask.storage.roots import Roots, open_file, plain_address
 from acdtask.storage.traffic import count_object_read, count_written
 
 if TYPE_CHECKING:
+    from obstore import GetOptions
+
     from acdtask.storage.zarr_store import CountedStore
 
 __all__ = ["Store"]
 
 PIECE_BYTES = 8 * 1024 * 1024
+
+SETTLED_SECONDS = 2.0
+"""In a younger file, a second write within the clock's resolution would leave its state unchanged."""
 
 Ranges: TypeAlias = Sequence[tuple[int, int]]
 """Offset and length of each range."""
@@ -174,7 +180,56 @@ class Store(ListedStore):
         data = self.find_buffer(key)  # a range begins beyond the end of the object, or its key needs escapes
         return None if data is None else [data[at : at + size] for at, size in ranges]
 
-    def _find_ranges_of_file(self, path: Path, key: str, ranges: Ranges) -> list[memoryview] | None:
+    def find_with_state(self, key: str, size: int | None = None) -> tuple[memoryview, str] | None:
+        """Read an object, or its first bytes, and its state (see `state_of`); None if it is missing."""
+        import obstore
+
+        if self._root is not None and PLAIN_KEY.fullmatch(key):
+            state = self.state_of(key)
+            parts = self._find_ranges_of_file(self._root / key, key, None if size is None else [(0, size)])
+            return None if parts is None else (parts[0], state)
+        if self._root is None:
+            with self.explained(key):
+                try:
+                    options: GetOptions = {} if size is None else {"range": (0, size)}
+                    answer = obstore.get(self._backend(), key, options=options)
+                    data = memoryview(answer.bytes())
+                except FileNotFoundError as error:
+                    self._check_bucket(error)
+                    return None
+                except obstore.exceptions.GenericError as error:
+                    if is_unreachable(error):
+                        raise
+                else:
+                    count_object_read(len(data))
+                    return data, fingerprint_of(answer.meta)
+        whole = self.find_buffer(key)  # the object is empty, or its key needs escapes
+        return None if whole is None else (whole[:size], "")
+
+    def state_of(self, key: str) -> str:
+        """Text that changes when an object is replaced or written.
+
+        It is empty if the object is missing, or so young that another write could go unnoticed.
+        """
+        if self._root is None:
+            return self.fingerprint(key) or ""
+        try:
+            status = (self._root / key).stat()
+        except OSError:
+            return ""
+        if time.time() - status.st_mtime_ns / 1e9 < SETTLED_SECONDS:
+            return ""
+        return repr((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+
+    def state_of_container(self, uri: str) -> str:
+        """The state of the file under a key, or at an absolute path, a file:// or an s3:// address."""
+        if not uri.startswith(ELSEWHERE):
+            return self.state_of(uri)
+        store, key = Store.of_file(self.roots.resolve(uri) if self.roots else plain_address(uri))
+        known: Store = self._elsewhere.setdefault(store.url, store)  # its connections are used again
+        return known.state_of(key)
+
+    def _find_ranges_of_file(self, path: Path, key: str, ranges: Ranges | None) -> list[memoryview] | None:
         with self.explained(key):
             try:
                 parts = _read_regular(path, ranges) if self.roots is None else _read_below(path, self.roots, ranges)

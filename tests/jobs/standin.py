@@ -121,6 +121,11 @@ class StandIn:
         nothing = np.full(grid.shape, variable.dformat.nodata, variable.dformat.dtype)
         return np.stack([_pixels(image, nothing) for image in self.images(request)])
 
+    def read_once(
+        self, grid: Grid, slices: list[Slice], variable: Variable, resampling: Resampling | None = None
+    ) -> Pixels:
+        return self.read(grid, slices, variable, resampling)
+
     def consolidate(self, consolidation: Consolidation) -> str:
         return self._jobs.start(consolidation)  # an unknown layout shows in the job
 

@@ -15,6 +15,7 @@ from numcodecs import blosc
 from numpy.typing import NDArray
 
 from acdtask.raster.data_format import Pixels
+from acdtask.storage.block_cache import BlockCache
 from acdtask.storage.store import Store
 
 __all__ = [
@@ -73,7 +74,7 @@ def chunk_of_blocks(blocks: Sequence[bytes | None]) -> bytes:
 
 
 def read_blocks(
-    store: Store, key: str, count: int, wanted: Iterable[int], size: int
+    store: Store, key: str, count: int, wanted: Iterable[int], size: int, cache: BlockCache | None = None
 ) -> Mapping[int, memoryview | None] | None:
     """Read the blocks of some images of a chunk, with their checksums; None if the chunk does not exist.
 
@@ -83,22 +84,70 @@ def read_blocks(
         count: number of images in the chunk.
         wanted: positions of the images.
         size: bytes of the pixels of a block.
+        cache: where to find blocks that were read before, and to keep these, if the chunk has not changed since.
 
     Returns:
         The stored block of each image; None for one that is all nodata.
 
     Raises:
-        ValueError: the index is damaged.
+        ValueError: the index is damaged, or a block that is kept.
         AcdError: what Store raises.
     """
     numbers = sorted(set(wanted))
+    if cache is not None:
+        return _read_with_cache(store, key, count, numbers, size, cache)
     if len(numbers) == count:
         data = store.find_buffer(key)
         return None if data is None else dict(enumerate(stored_blocks(data, count, size)))
     head = store.find_ranges(key, [(0, _index_bytes(count))])
-    if head is None:
+    return None if head is None else _read_listed(store, key, _entries(head[0], count, size), numbers)
+
+
+def _read_with_cache(
+    store: Store, key: str, count: int, numbers: Sequence[int], size: int, cache: BlockCache
+) -> Mapping[int, memoryview | None] | None:
+    """Read blocks of a chunk, those that are in the cache only if the chunk is still in the same state."""
+    place, end = cache.name(store.url, key), _index_bytes(count)
+    kept = cache.find(place)
+    chunk = None
+    if kept is not None and (state := store.state_of(key)) and bytes(kept[end:]) == state.encode():
+        index = kept[:end]
+    else:
+        read = store.find_with_state(key, None if len(numbers) == count else end)
+        if read is None:
+            return None
+        chunk, state = read
+        index = chunk[:end]
+    entries = _entries(index, count, size)
+    names = {number: cache.name(store.url, key, state, number) for number in numbers if number in entries}
+    blocks = {number: cache.find(names[number]) if state and number in names else None for number in numbers}
+    missing = [number for number in names if blocks[number] is None]
+    if chunk is not None and len(numbers) == count:
+        whole = stored_blocks(chunk, count, size)
+        added: Mapping[int, memoryview | None] | None = {number: whole[number] for number in missing}
+    else:
+        added = _read_listed(store, key, entries, missing)
+    if added is None:
         return None
-    entries = _entries(head[0], count, size)
+    if state:
+        if kept is None:
+            cache.keep(place, bytes(index) + state.encode())
+        _keep(cache, {names[number]: block for number, block in added.items()})
+    return blocks | dict(added)
+
+
+def _keep(cache: BlockCache, blocks: Mapping[bytes, memoryview | None]) -> None:
+    """Keep blocks by name. They are checked first: another attempt must not get one that was damaged on its way."""
+    for name, block in blocks.items():
+        if block is not None:
+            checked_body(block)
+            cache.keep(name, block)
+
+
+def _read_listed(
+    store: Store, key: str, entries: Mapping[int, tuple[int, int]], numbers: Sequence[int]
+) -> Mapping[int, memoryview | None] | None:
+    """Read the blocks of some images at the places that the index lists; None if the chunk does not exist."""
     runs = list(_runs(entries, numbers))
     parts = store.find_ranges(key, [(start, end - start) for start, end, _ in runs]) if runs else []
     if parts is None:  # it was deleted in between

@@ -27,6 +27,7 @@ from pydantic import AliasPath, BaseModel, ConfigDict, Field, ValidationError, m
 from acdtask.cube.local.blocks import checked_body, read_blocks, stored_blocks
 from acdtask.raster.data_format import DType, Pixels
 from acdtask.raster.grid import Window
+from acdtask.storage.block_cache import BlockCache
 from acdtask.storage.store import Store
 
 __all__ = [
@@ -232,13 +233,18 @@ class Request:
 
 
 def read_stack(
-    store: Store, key: str, layout: StackLayout, requests: Sequence[Request], pool: Executor | None = None
+    store: Store,
+    key: str,
+    layout: StackLayout,
+    requests: Sequence[Request],
+    pool: Executor | None = None,
+    cache: BlockCache | None = None,
 ) -> list[Pixels]:
     """Read windows of images of the array with this key. Each block (or chunk without blocks) is read and decoded once.
 
     Requests are within the array's shape, and their targets in one stack of its data type. A block is decoded into its
     target directly if it is all of it, and a chunk without blocks if consecutive targets make it up. The threads of
-    `pool` fetch and decode, or else the calling thread.
+    `pool` fetch and decode, or else the calling thread. Blocks are kept in the `cache`, and found there.
 
     Returns:
         Arrays of the windows' shapes: the targets, if given, or possibly views of larger arrays.
@@ -258,7 +264,10 @@ def read_stack(
     def read(chunk: Chunk) -> _Images:
         path = "/".join(map(str, (*([key] if key else []), "c", *chunk)))
         members = [requests[number] for number in parts[chunk]]
-        decoded = (_read_blocks if layout.has_blocks else _read_chunk)(store, path, layout, chunk, members)
+        if layout.has_blocks:
+            decoded = _read_blocks(store, path, layout, chunk, members, cache)
+        else:
+            decoded = _read_chunk(store, path, layout, chunk, members)
         if decoded is not None:
             return decoded
         # Chunks that are all nodata are not listed and not stored, so only a listed one can be missing.
@@ -313,13 +322,15 @@ class _Images:
     in_place: Collection[int] = ()
 
 
-def _read_blocks(store: Store, path: str, layout: StackLayout, chunk: Chunk, requests: list[Request]) -> _Images | None:
+def _read_blocks(
+    store: Store, path: str, layout: StackLayout, chunk: Chunk, requests: list[Request], cache: BlockCache | None
+) -> _Images | None:
     """Read the requested images of a chunk with blocks; None if it does not exist."""
     count, *shape = layout.chunks
     by_time: dict[int, list[Request]] = {}
     for request in requests:
         by_time.setdefault(request.time - chunk[0] * count, []).append(request)
-    blocks = read_blocks(store, path, count, by_time, layout.image_bytes)
+    blocks = read_blocks(store, path, count, by_time, layout.image_bytes, cache)
     if blocks is None:
         return None
     images: dict[int, Pixels] = {}

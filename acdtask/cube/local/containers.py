@@ -16,6 +16,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterWindow
 
 from acdtask.cube.local.chunks import Request, Target, read_stack, stack_of
+from acdtask.cube.local.kept_pixels import KeptWindow
 from acdtask.cube.local.stack import METADATA
 from acdtask.cube.model import OUTSIDE, Dataset
 from acdtask.errors import AcdError, ErrorCode
@@ -23,6 +24,7 @@ from acdtask.raster.checksums import BlockError, checksum_of, table_of
 from acdtask.raster.data_format import Pixels
 from acdtask.raster.grid import Window
 from acdtask.raster.open_images import open_image
+from acdtask.storage.block_cache import BlockCache
 from acdtask.storage.store import Store
 from acdtask.storage.traffic import count_pixels_read
 
@@ -45,13 +47,15 @@ def read_window(
     targets: Sequence[Target | None] = (),
     pool: Executor | None = None,
     level: int | None = None,
+    cache: BlockCache | None = None,
 ) -> list[Pixels]:
     """Read windows from one container, which is opened once.
 
     A request is a dataset of the container, with a window of the container's grid. `targets` say where to read each
     request of one band: all in one stack of the datasets' data type, not used if the container has another one. `pool`
     decodes chunks of a consolidated container. `level` is the number of a GeoTIFF's overview, which then has the grid
-    of the datasets.
+    of the datasets. `cache` keeps the blocks that are read, and has those that were read before, for as long as the
+    container does not change.
 
     Returns:
         For each request an array of shape (bands, height, width), as stored. It may be the target, and must not be
@@ -63,9 +67,9 @@ def read_window(
     """
     targets = targets or [None] * len(requests)
     if is_stack(uri):
-        images = _read_stack(store, uri, requests, targets, pool)
+        images = _read_stack(store, uri, requests, targets, pool, cache)
     else:
-        images = _read_tiff(store, uri, requests, targets, level)
+        images = _read_tiff(store, uri, requests, targets, level, cache)
     count_pixels_read(sum(image.nbytes for image in images))
     return images
 
@@ -76,20 +80,47 @@ def _read_tiff(
     requests: Sequence[tuple[Dataset, Window]],
     targets: Sequence[Target | None],
     level: int | None,
+    cache: BlockCache | None,
 ) -> list[Pixels]:
+    kept = _kept_windows(store, uri, requests, cache) if cache is not None and level is None else []
+    if kept and not any(window.missing() for window in kept):
+        return _from_kept(kept, targets)
     try:
         with rasterio.Env(**store.gdal_options()), open_image(store.gdal_path(uri), level, store.roots) as image:
             for dataset, _ in requests:
                 if image.shape != dataset.grid.shape or image.count < max(dataset.bands):
                     raise _broken(store, uri, f"has {image.count} bands of {image.height} x {image.width} px")
-            return [
-                _read_image(image, level, dataset, window, target)
-                for (dataset, window), target in zip(requests, targets, strict=True)
-            ]
+            if not kept or any(set(image.dtypes) != {dataset.dformat.dtype} for dataset, _ in requests):
+                return [
+                    _read_image(image, level, dataset, window, target)
+                    for (dataset, window), target in zip(requests, targets, strict=True)
+                ]
+            for (dataset, _), window in zip(requests, kept, strict=True):
+                if (missing := window.missing()) is not None:
+                    window.add(missing, _read_image(image, level, dataset, missing, None))
+            return _from_kept(kept, targets)
     except BlockError as error:
         raise _broken(store, uri, str(error)) from error
     except UNREADABLE as error:
         raise _explain(store, uri) from error
+
+
+def _kept_windows(
+    store: Store, uri: str, requests: Sequence[tuple[Dataset, Window]], cache: BlockCache
+) -> list[KeptWindow]:
+    """What the cache has of a GeoTIFF's windows; an empty list if it cannot be used."""
+    state = store.state_of_container(uri)
+    if not state:
+        return []
+    path = store.gdal_path(uri)
+    return [KeptWindow(cache, path, state, dataset, window) for dataset, window in requests]
+
+
+def _from_kept(kept: Sequence[KeptWindow], targets: Sequence[Target | None]) -> list[Pixels]:
+    return [
+        window.read(None if target is None else target.image[np.newaxis])
+        for window, target in zip(kept, targets, strict=True)
+    ]
 
 
 def _read_image(
@@ -127,6 +158,7 @@ def _read_stack(
     requests: Sequence[tuple[Dataset, Window]],
     targets: Sequence[Target | None],
     pool: Executor | None,
+    cache: BlockCache | None,
 ) -> list[Pixels]:
     home, key = (store.elsewhere(uri), "") if _is_outside(uri) else (store, uri)
     # The file is small, and its checksum covers those of all other small files, so it is read and verified each time.
@@ -145,7 +177,7 @@ def _read_stack(
                 Request(int(dataset.subdir), window, target if layout.data_type == dataset.dformat.dtype else None)
                 for (dataset, window), target in zip(requests, targets, strict=True)
             ]
-            images = read_stack(home, stack.key(key), layout, wanted, pool)
+            images = read_stack(home, stack.key(key), layout, wanted, pool, cache)
         else:  # an array that another program wrote
             array = zarr.open_array(home.zarr_store(key, read_only=True), mode="r", zarr_format=3)
             _check_shape(store, uri, array.shape, requests)

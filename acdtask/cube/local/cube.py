@@ -20,6 +20,7 @@ from acdtask.cube.model import (
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.data_format import Pixels, Resampling
 from acdtask.raster.grid import Grid, Layout, Tile
+from acdtask.storage.block_cache import BlockCache
 from acdtask.storage.seal import seal, unseal
 from acdtask.storage.store import Store
 
@@ -31,7 +32,12 @@ MARK_FIX = "Delete the file and run 'acdtask ingest' again to write a new one. T
 
 
 class LocalCube(Index, Cube):
-    """A cube without a server: its index, and how pixels are read. Picklable; each process has its own caches."""
+    """A cube without a server: its index, and how pixels are read. Picklable; each process has its own caches.
+
+    `blocks` is the cache of the run that `read` uses, if any.
+    """
+
+    blocks: BlockCache | None = None
 
     def __reduce__(self) -> tuple[type[LocalCube], tuple[Store]]:
         return LocalCube, (self.store,)
@@ -213,6 +219,23 @@ class LocalCube(Index, Cube):
 
     def read(self, grid: Grid, slices: list[Slice], variable: Variable, resampling: Resampling | None = None) -> Pixels:
         """The pixels of each slice on a grid; see `Cube.read`. CUBE_DAMAGED, INPUT_UNREADABLE."""
+        return self._read(grid, slices, variable, resampling, self.blocks)
+
+    def read_once(
+        self, grid: Grid, slices: list[Slice], variable: Variable, resampling: Resampling | None = None
+    ) -> Pixels:
+        """Like `read`, but without `blocks`."""
+        return self._read(grid, slices, variable, resampling, None)
+
+    def _read(
+        self,
+        grid: Grid,
+        slices: list[Slice],
+        variable: Variable,
+        resampling: Resampling | None,
+        blocks: BlockCache | None,
+    ) -> Pixels:
         from acdtask.cube.local.read import read_mosaics
 
-        return read_mosaics(self.store, grid, [part.datasets for part in slices], variable, resampling)
+        mosaics = [part.datasets for part in slices]
+        return read_mosaics(self.store, grid, mosaics, variable, resampling, cache=blocks)

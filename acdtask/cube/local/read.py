@@ -22,6 +22,7 @@ from acdtask.errors import AcdError, ErrorCode
 from acdtask.raster.data_format import Pixels, Resampling
 from acdtask.raster.grid import Grid, Window
 from acdtask.raster.warp import intersection, lattice_blocks, pixel_offset, source_window, warp
+from acdtask.storage.block_cache import BlockCache
 from acdtask.storage.store import Store
 from acdtask.wording import plural
 
@@ -50,6 +51,7 @@ def read_mosaics(
     resampling: Resampling | None = None,
     threads: int = 1,
     overviews: bool = False,
+    cache: BlockCache | None = None,
 ) -> Pixels:
     """Read mosaics of datasets on a grid. Where datasets overlap, the later one is on top.
 
@@ -59,15 +61,15 @@ def read_mosaics(
 
     The result is as `Cube.read` returns it. `threads` decode chunks of a container in a folder; jobs run in processes,
     so the default is one. With `overviews`, those of GeoTIFFs are read if the grid is coarse enough: this is fast, but
-    their resampling is unknown, so it is for viewing only. CUBE_DAMAGED or INPUT_UNREADABLE (naming the container),
-    GRID_TOO_COARSE, or what Store raises.
+    their resampling is unknown, so it is for viewing only. The `cache` has blocks that were read before, and keeps the
+    others. CUBE_DAMAGED or INPUT_UNREADABLE (naming the container), GRID_TOO_COARSE, or what Store raises.
     """
     canvas = _Canvas(grid, mosaics, variable)
     kernel = resampling or variable.resampling
     originals: list[list[Source]] = [[(dataset, None) for dataset in datasets] for datasets in mosaics]
     sources = _with_overviews(store, grid, mosaics) if overviews else originals
     for batch in _batches(_requests(grid, sources, kernel)):
-        for requests, arrays in zip(batch, _read_all(store, batch, canvas, threads), strict=True):
+        for requests, arrays in zip(batch, _read_all(store, batch, canvas, threads, cache), strict=True):
             for request, pixels in zip(requests, arrays, strict=True):
                 if request.offset is None:
                     request.pixels = pixels
@@ -206,7 +208,7 @@ def _requests(grid: Grid, mosaics: Sequence[Sequence[Source]], resampling: Resam
         hidden = _hidden(grid, [dataset for dataset, _ in datasets])
         for layer, (dataset, level) in enumerate(datasets):
             window, offset = _window_of(grid, dataset.grid, resampling)
-            if window is None:
+            if window is None or _is_hidden(grid, window, offset, hidden.get(layer, ())):
                 continue
             request = _Request(index, layer, dataset, window, offset, level, hidden.get(layer, ()))
             requests.setdefault((dataset.uri, level), []).append(request)
@@ -242,6 +244,19 @@ def _hidden(grid: Grid, datasets: Sequence[Dataset]) -> dict[int, tuple[Window, 
             if (window := intersection(whole, grid.shape)) is not None:
                 above.append((dataset.layout, window))
     return hidden
+
+
+def _is_hidden(grid: Grid, window: Window, offset: tuple[int, int] | None, hidden: tuple[Window, ...]) -> bool:
+    """Whether copies cover all pixels that a window of a dataset could give the result, so that it need not be read."""
+    if not hidden:
+        return False
+    visible = np.zeros(grid.shape, np.bool_)
+    top, left = (0, 0) if offset is None else (window.row - offset[0], window.column - offset[1])
+    size = grid.shape if offset is None else (window.height, window.width)
+    visible[top : top + size[0], left : left + size[1]] = True
+    for copy in hidden:
+        visible[copy.slices] = False
+    return not visible.any()
 
 
 def _without(valid: NDArray[np.bool_], place: tuple[slice, slice], hidden: tuple[Window, ...]) -> NDArray[np.bool_]:
@@ -282,11 +297,13 @@ def _batches(requests: Containers) -> Iterator[list[list[_Request]]]:
         yield batch
 
 
-def _read_all(store: Store, batch: list[list[_Request]], canvas: _Canvas, threads: int) -> Iterator[list[Pixels]]:
+def _read_all(
+    store: Store, batch: list[list[_Request]], canvas: _Canvas, threads: int, cache: BlockCache | None
+) -> Iterator[list[Pixels]]:
     def read(requests: list[_Request], pool: Executor | None = None) -> list[Pixels]:
         wanted = [(request.dataset, request.window) for request in requests]
         targets = [canvas.target_of(request) for request in requests]
-        return read_window(store, requests[0].dataset.uri, wanted, targets, pool, requests[0].level)
+        return read_window(store, requests[0].dataset.uri, wanted, targets, pool, requests[0].level, cache)
 
     if all(_is_local_file(store, requests[0].dataset) for requests in batch):
         pool = pool_of(threads) if threads > 1 else None

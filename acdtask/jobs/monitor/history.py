@@ -81,7 +81,7 @@ class History:
             part = self._past[first : first + IMAGES_AT_ONCE]
             positions = [position for position, _ in part]
             slices = [image for _, image in part]
-            stack = self._cube.read(grid, slices, self._variable, self._reference.resampling)
+            stack = self._cube.read_once(grid, slices, self._variable, self._reference.resampling)
             images, missing = rules.without_zeros(stack, nodata)
             mean, std = self._baseline.mean[window.slices], self._baseline.std[window.slices]
             for label, members in within.items():

@@ -58,7 +58,7 @@ from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.monitor.tally import require_images
 from acdtask.jobs.monitor.versions import notes_on_clip, notes_on_period, notes_on_versions, require_fitting
 from acdtask.jobs.products import BaselineManifest, MonitorManifest
-from acdtask.jobs.shards import HELD_BYTES, Sharding, no_work
+from acdtask.jobs.shards import HELD_BYTES, Sharding, by_squares, no_work
 from acdtask.jobs.stacks import Stacks, tiles_of_aoi
 from acdtask.raster.grid import Layout, Tile
 from acdtask.raster.tiling import tiles_as_geojson
@@ -76,6 +76,7 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
 
     name = "monitor"
     algorithm = ALGORITHM
+    read_again = True
     rounds = (MeasureImages(), LabelTiles(), JudgeCandidates(), CutMasks())
     settings = MonitorSettings
     content = MonitorContent
@@ -199,8 +200,16 @@ def _shards_and_estimate(
     pixels, images = layout.cell_pixels**2, sum(len(tile.images) for tile in work)
     pixel_bytes = np.dtype(variable.dformat.dtype).itemsize
     judging = JUDGE.seconds(past, pixels * pixel_bytes) if past else 0.0
-    seconds = [MONITOR.seconds(len(tile.images), pixels * pixel_bytes) + judging for tile in work]
-    held = [len(tile.images) * pixels * TABLE_BYTES_PER_PIXEL for tile in work]
+
+    def seconds_of(tiles: list[TileWork]) -> list[float]:
+        return [MONITOR.seconds(len(tile.images), pixels * pixel_bytes) + judging for tile in tiles]
+
+    def held_by(tiles: list[TileWork]) -> list[int]:
+        return [len(tile.images) * pixels * TABLE_BYTES_PER_PIXEL for tile in tiles]
+
+    sharding = Sharding(settings.shard_tiles, settings.pod_start)
+    work = by_squares(work, sharding.sizes(seconds_of(work), held_by(work)))
+    seconds, held = seconds_of(work), held_by(work)
     estimate = Estimate(
         tiles=len(work),
         dates=dates,
@@ -210,7 +219,6 @@ def _shards_and_estimate(
         core_seconds=sum(seconds),
         memory_bytes=MONITOR.memory(pixels, 3 * images, pixels, min(sum(held), HELD_BYTES)),
     )
-    sharding = Sharding(settings.shard_tiles, settings.pod_start)
     return sharding.shards(work, lambda tiles: MonitorWork(tiles=tiles), seconds, held), estimate
 
 
