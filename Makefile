@@ -8,7 +8,7 @@ RUN := $(VENV)/.run
 DEV := $(VENV)/.dev
 ALONE := tests/cluster/test_controller.py tests/cluster/test_fan_out.py
 
-.PHONY: demo test test-cluster check docs site workflows image sbom accuracy bench-quick bench-estimates bench-daily model lock clean
+.PHONY: demo test test-cluster check docs site workflows image sbom accuracy bench bench-methods bench-quick bench-estimates bench-daily model lock clean
 
 demo: $(RUN) ## simulate a year, monitor ten dates, and write demo/report/index.html
 	$(BIN)/acdtask demo demo
@@ -42,6 +42,11 @@ accuracy: $(DEV) ## compare methods on simulated scenes, and write docs/accuracy
 
 sbom: $(DEV) ## list the image's libraries with their hashes, as CycloneDX, in build/sbom.json
 	$(BIN)/python -m images.sbom
+
+bench: bench-quick bench-methods ## all comparisons of speed and memory
+
+bench-methods: $(DEV) ## compare the cost of the methods robust and standard for one date
+	$(BIN)/python -m benchmarks.method_cost
 
 bench-quick: $(DEV) ## compare speed and memory with the tutorial's numpy code
 	$(BIN)/python -m benchmarks.quick

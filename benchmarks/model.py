@@ -5,7 +5,8 @@
     python -m benchmarks.model --judge   # figures of the models in the package, on scenes that they were not fitted on
     python -m benchmarks.model --small   # fits and judges on small scenes, writes nothing
 
-Scenes for fitting and for judging have different seeds.
+Scenes for fitting and for judging have different seeds. Each seed is simulated twice: as a clean year of pairs of six
+days, and as one of the other kinds of `benchmarks.accuracy.scenes` in turn, so that probabilities hold for these too.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from acdtask.jobs.report.score import FALSE_SHARE, FOUND_SHARE
 from acdtask.jobs.simulate.job import SimulateJob
 from acdtask.jobs.simulate.scene import Scene
 from acdtask.jobs.simulate.settings import SceneSettings
-from benchmarks.accuracy.scenes import CHOOSING_SEEDS, FIT_SEEDS
+from benchmarks.accuracy.scenes import CHOOSING_SEEDS, FIT_SEEDS, KINDS, Kind
 
 METHOD = "robust"
 SIZE, EVENTS = 512, 11
@@ -74,15 +75,20 @@ class JudgedImage:
     area_km2: float
 
 
-def scene_settings(seed: int, size: int = SIZE) -> SceneSettings:
-    """The settings of a scene."""
-    return SceneSettings(seed=seed, size=size, events=EVENTS)
+CLEAN, *OTHERS = (kind for kind in KINDS if kind.tracks == 1)
 
 
-def images_of(seed: int, size: int = SIZE, *, with_standard: bool = False) -> list[JudgedImage]:
-    """Find the candidates of all monitored images of a scene."""
-    settings = scene_settings(seed, size)
-    scene = Scene(settings)
+def scenes_of(seeds: Sequence[int]) -> list[tuple[Kind, int]]:
+    """Each seed as a clean scene, then each as a scene of another kind, in turn."""
+    others = [(OTHERS[place % len(OTHERS)], seed) for place, seed in enumerate(seeds)]
+    return [*((CLEAN, seed) for seed in seeds), *others]
+
+
+def images_of(of_scene: tuple[Kind, int], size: int = SIZE, *, with_standard: bool = False) -> list[JudgedImage]:
+    """Find the candidates of all monitored images of a scene, given its kind and seed."""
+    kind, seed = of_scene
+    scene = Scene(SceneSettings.model_validate({**kind.settings, "seed": seed, "size": size, "events": EVENTS}))
+    settings = scene.settings
     stack = np.stack([scene.image(pair) for pair in range(settings.reference_pairs)])
     moments, _ = Moments.clipped(stack, NODATA, BASELINE_CLIPS.get(METHOD, 0.0))
     return [
@@ -137,13 +143,15 @@ def _thresholds(probabilities: NDArray[np.int64], area_km2: float) -> tuple[tupl
 
 
 def _provenance(candidates: int, changes: int) -> Provenance:
-    settings = scene_settings(FIT_SEEDS[0])
+    scenes: dict[str, list[int]] = {}
+    for kind, seed in scenes_of(FIT_SEEDS):
+        scenes.setdefault(kind.name, []).append(seed)
     return Provenance(
         command="make model",
-        seeds=FIT_SEEDS,
+        scenes={kind: tuple(seeds) for kind, seeds in scenes.items()},
         size=SIZE,
         events=EVENTS,
-        pairs=(settings.reference_pairs, settings.monitored_pairs),
+        monitored_pairs=SceneSettings().monitored_pairs,
         algorithms={"monitor": ALGORITHM, "simulate": SimulateJob.algorithm},
         method=PROFILES[METHOD].recorded(),
         candidates=candidates,
@@ -242,14 +250,16 @@ def reliability(images: Sequence[JudgedImage], model: Model) -> list[str]:
 
 
 def judged(seeds: Sequence[int], models: FittedModels, size: int = SIZE) -> list[str]:
-    """Figures of the models on scenes, and of the standard method."""
+    """Figures of the models on clean scenes, and of the standard method; the reliability also on other kinds."""
     scenes = _scenes(seeds, size, with_standard=True)
-    lines = [f"standard            {figures([[(image, image.standard) for image in scene] for scene in scenes])}"]
+    clean, others = scenes[: len(seeds)], scenes[len(seeds) :]
+    lines = [f"standard            {figures([[(image, image.standard) for image in scene] for scene in clean])}"]
     for fitted_model in models.models:
         for accepted in ACCEPTED:
-            kept = [[(image, kept_patches(image, fitted_model.model, accepted)) for image in scene] for scene in scenes]
+            kept = [[(image, kept_patches(image, fitted_model.model, accepted)) for image in scene] for scene in clean]
             lines.append(f"{fitted_model.name:5} at {accepted:3.0f}        {figures(kept)}")
-        lines += reliability([image for scene in scenes for image in scene], fitted_model.model)
+        for name, of_kind in ((CLEAN.name, clean), ("other kinds", others)):
+            lines += [name, *reliability([image for scene in of_kind for image in scene], fitted_model.model)]
     return lines
 
 
@@ -260,7 +270,7 @@ def fitted_on(seeds: Sequence[int], size: int = SIZE) -> FittedModels:
 
 def _scenes(seeds: Sequence[int], size: int, *, with_standard: bool) -> list[list[JudgedImage]]:
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(partial(images_of, size=size, with_standard=with_standard), seeds))
+        return list(pool.map(partial(images_of, size=size, with_standard=with_standard), scenes_of(seeds)))
 
 
 def body_of(models: FittedModels) -> str:

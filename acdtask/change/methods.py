@@ -15,7 +15,6 @@ from acdtask.errors import AcdError, ErrorCode
 
 __all__ = [
     "BASELINE_CLIPS",
-    "DEFAULT_PROFILE",
     "MIN_STD_SHARE",
     "PROFILES",
     "ROBUST",
@@ -27,8 +26,6 @@ __all__ = [
 
 Profile: TypeAlias = Literal["robust", "standard", "tutorial"]
 """The name of a named method."""
-
-DEFAULT_PROFILE: Profile = "standard"
 
 STANDARD = Detection()
 """At least 20 baseline images, a standard deviation of at least 5 (0.005 of coherence), and centred z.

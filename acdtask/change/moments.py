@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from acdtask.errors import AcdError, ErrorCode
 
-__all__ = ["CLIP_ROUNDS", "MAX_COUNT", "Moments", "stored_nodata"]
+__all__ = ["CLIP_ROUNDS", "LEAST_CLIPPED", "MAX_COUNT", "Moments", "stored_nodata"]
 
 Image: TypeAlias = NDArray[Any]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -25,6 +25,9 @@ n*Q - S*S is n*n times the variance, which stays below 2**62.
 
 CLIP_ROUNDS = 2
 """Number of rounds in which unusually low values are left out."""
+
+LEAST_CLIPPED = 24
+"""Fewest values of a pixel of which any is left out: more than the 20 that a z needs, so that none is lost."""
 
 _BLOCK_PIXELS = 32768
 _UINT32_MAX = 2**32 - 1
@@ -178,6 +181,7 @@ class Moments:
 
         of what is left are taken out of the exact moments; low values only, since unusually high coherence hides no
         change. (On such rules: P. J. Huber and E. M. Ronchetti, "Robust statistics", 2nd ed., Wiley 2009, section 1.2.)
+        Pixels with fewer than LEAST_CLIPPED values keep all, since a few values do not tell what is unusual.
         The limit rises from round to round, so the result is the moments of all values that reach the last one.
 
         Args:
@@ -191,16 +195,19 @@ class Moments:
         Raises:
             AcdError: INPUT_BANDS for any other type.
 
-        >>> stack = np.array([700, 710, 690, 705, 695, 702, 698, 699, 701, 250], np.int16).reshape(10, 1, 1)
+        >>> stack = np.array([*(700, 710, 690, 705, 695, 702, 698, 699, 701) * 3, 250], np.int16).reshape(28, 1, 1)
         >>> moments, left_out = Moments.clipped(stack, -1, 2.5)
         >>> moments.mean(), left_out
         (array([[700.]], dtype=float32), array([[1]], dtype=int32))
+        >>> Moments.clipped(stack[18:], -1, 2.5)[1]
+        array([[0]], dtype=int32)
         """
         every = moments = cls.of_images(stack, nodata)
         if not clip or not stack.size:
             return moments, np.zeros(moments.count.shape, np.int32)
         missing = stored_nodata(nodata, stack.dtype)
         valid = np.ones(stack.shape, np.bool_) if missing is None else stack != missing
+        valid &= every.count >= LEAST_CLIPPED
         for _ in range(CLIP_ROUNDS):
             low = stack < moments._limit(clip, stack.dtype)
             low &= valid

@@ -142,7 +142,10 @@ def patches_command(
     variable: VariableName = "CoherenceVV",
     name: Annotated[str, typer.Option(metavar="NAME", help="Name of the monitoring result.")] = "monitor",
     date: Annotated[str, typer.Option(metavar="DATE", help="Only this day, month or year, such as 2021-06-01.")] = "",
-    out: Annotated[str, typer.Option(metavar="FILE", help="Write all patches to a .parquet or .geojson file.")] = "",
+    held_back: Annotated[
+        bool, typer.Option("--held-back", help="List the candidates that were held back instead, with the reason.")
+    ] = False,
+    out: Annotated[str, typer.Option(metavar="FILE", help="Write all of them to a .parquet or .geojson file.")] = "",
     limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
@@ -150,7 +153,7 @@ def patches_command(
     from acdtask.engine.stages import open_site
     from acdtask.jobs.manifests import find_manifest
     from acdtask.jobs.monitor.findings import sentences_without_patches
-    from acdtask.jobs.monitor.months import read_month_patches
+    from acdtask.jobs.monitor.months import read_month_patches, read_rejected
     from acdtask.jobs.patch_files import patches_to_geojson, require_format, save_patches
     from acdtask.jobs.products import MonitorManifest
 
@@ -167,8 +170,12 @@ def patches_command(
         raise
     manifest = MonitorManifest.model_validate_json(body)
     months = read_month_patches(manifest, store, date)
-    patches = [patch for month in months for patch in month if patch.datetime.isoformat().startswith(date)]
-    notes = [] if patches else sentences_without_patches(manifest, date, store)
+    patches = (
+        [*read_rejected(manifest, store, date)]
+        if held_back
+        else [patch for month in months for patch in month if patch.datetime.isoformat().startswith(date)]
+    )
+    notes = [] if patches or held_back else sentences_without_patches(manifest, date, store)
     if out:
         save_patches(patches, out)
     shown = patches if (out and as_json) or not limit else patches[:limit]
@@ -179,7 +186,9 @@ def patches_command(
         columns = list(shown[0].properties)
         table(columns, [[_cell(value) for value in patch.properties.values()] for patch in shown])
     more = f", written to {out}" if out else f", the first {len(shown)} shown" if len(shown) < len(patches) else ""
-    say(f"{len(patches)} patch{'' if len(patches) == 1 else 'es'}{more}")
+    what = "held-back candidate" if held_back else "patch"
+    ending = "" if len(patches) == 1 else "s" if held_back else "es"
+    say(f"{len(patches)} {what}{ending}{more}")
     for line in notes:
         say(line)
 

@@ -9,6 +9,8 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from acdtask.change.fragments import FIXED
+from acdtask.change.judgement.choice import IMPROBABLE
+from acdtask.change.judgement.model import CERTAIN
 from acdtask.change.near_misses import NO_SCORE, Near
 
 __all__ = ["Closest", "closest_of", "option_for"]
@@ -26,7 +28,8 @@ class Closest(BaseModel, frozen=True):
         group_px: area of the largest group of regions that exceed high.
         wide_z_max: highest score of the regions that are large enough but never exceed high.
         probability: probability of the most probable candidate that was rejected, if any.
-        false_per_1000km2: number of false patches per 1000 square kilometres with which it would be kept.
+        false_per_1000km2: number of false patches per 1000 square kilometres with which it would be kept; None if none
+            would be enough.
     """
 
     z_max: float | None = None
@@ -43,7 +46,11 @@ class Closest(BaseModel, frozen=True):
 
         >>> Closest().with_candidate(0.25, area_km2=400).false_per_1000km2
         1.9
+        >>> Closest().with_candidate(0.019, area_km2=400).false_per_1000km2 is None
+        True
         """
+        if round(probability * CERTAIN) < IMPROBABLE:
+            return self.model_copy(update={"probability": probability})
         # Rounded up in the second digit, so that the advised number is enough.
         enough = (1 - probability) / area_km2 * 1000
         unit = 10 ** (math.floor(math.log10(enough)) - 1) if enough else 1.0
@@ -77,8 +84,7 @@ class Closest(BaseModel, frozen=True):
         if self.z_max is None:
             return "no pixel has a z"
         if self.probability is not None:
-            option = option_for(self, detection)
-            return f"the most probable candidate has a probability of {self.probability:.2f}; {option} would show it"
+            return self._sentence_on_candidate(self.probability, option_for(self, detection))
         text = (
             f"highest {_score_name(detection)} {self.z_max:.2f} (high is {detection['high']:g}); "
             f"{self.low_px} px above low ({detection['low']:g}), {self.high_px} px above high; "
@@ -86,6 +92,13 @@ class Closest(BaseModel, frozen=True):
         )
         option = option_for(self, detection)
         return f"{text}; {option} would show it" if option else text
+
+    def _sentence_on_candidate(self, probability: float, option: str) -> str:
+        """Say how probable the closest candidate is, and the option that would show it, if there is one."""
+        if option:
+            return f"the most probable candidate has a probability of {probability:.2f}; {option} would show it"
+        least = IMPROBABLE / CERTAIN
+        return f"the most probable candidate has a probability of {probability:.1g}, less than {least:g} is never shown"
 
 
 def _score_name(detection: Mapping[str, Any]) -> str:

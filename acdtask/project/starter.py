@@ -13,7 +13,8 @@ from typing import Any
 
 import shapely
 
-from acdtask.change.methods import DEFAULT_PROFILE, MIN_STD_SHARE, PROFILES
+from acdtask.change.judgement.judging import ONLY_WITHOUT_JUDGEMENT
+from acdtask.change.methods import MIN_STD_SHARE, PROFILES
 from acdtask.cube.model import NAME_BYTES
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.baseline.period import period_text, year_after
@@ -23,6 +24,7 @@ from acdtask.jobs.ingest.pixels import check_pixels
 from acdtask.jobs.ingest.reading import Reading
 from acdtask.jobs.ingest.settings import IngestSettings
 from acdtask.jobs.ingest.sources import Candidate, access_to, find_candidates
+from acdtask.jobs.quantity import usual_profile
 from acdtask.jobs.registry import load_job
 from acdtask.project.config import AREA, JOBS_IN_ORDER, SHARED, WATCH
 from acdtask.storage.store import Store
@@ -195,7 +197,7 @@ def starter_text(
         lines += ["", f"[{job}]", f"# {ABOUT[job]}", *_notes(job, source, summary)]
         given = sections.get(job, {})
         lines += [
-            _setting(name, field.description or "", _default(job, name, summary), given)
+            _setting(name, field.description or "", _default(job, name, shared, summary), given)
             for name, field in load_job(job).settings.model_fields.items()
             if name not in (*AREA, *SHARED)
         ]
@@ -213,14 +215,18 @@ def _setting(name: str, meaning: str, default: Any, given: Mapping[str, Any]) ->
     return _line(name, None, example, meaning, is_given=False)
 
 
-def _default(job: str, field: str, summary: SourceSummary | AcdError | None) -> Any:
+def _default(job: str, field: str, shared: Mapping[str, Any], summary: SourceSummary | AcdError | None) -> Any:
     """The value to show for a setting that is not given; None if there is none."""
     if (job, field) == ("baseline", "end") and isinstance(summary, SourceSummary) and _is_short(summary):
         return f"{summary.moments[max(0, len(summary.moments) - 2)].date()}T23:59:59Z"
     if (job, field) == ("monitor", "min_std"):
         return MIN_STD_SHARE  # coherence from 0 to 1; profiles hold stored units
-    default = load_job(job).settings.model_fields[field].get_default(call_default_factory=True)
-    return PROFILES[DEFAULT_PROFILE].recorded().get(field) if job == "monitor" and default is None else default
+    fields = load_job(job).settings.model_fields
+    default = fields[field].get_default(call_default_factory=True)
+    if job != "monitor" or default is not None:
+        return default
+    method = PROFILES[shared.get("profile") or usual_profile(shared.get("variable") or fields["variable"].default)]
+    return None if method.judging and field in ONLY_WITHOUT_JUDGEMENT else method.recorded().get(field)
 
 
 def _is_short(summary: SourceSummary) -> bool:

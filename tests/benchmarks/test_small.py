@@ -20,6 +20,7 @@ SMALL = {
     "simulation_statistics": ["--small"],
     "model": ["--small"],
     "fusion": ["--small"],
+    "method_cost": ["--small"],
 }
 IN_OTHER_TESTS = {"daily"}
 FIGURES = {
@@ -31,6 +32,7 @@ FIGURES = {
     "simulation_statistics": r"\| share of the variance that an image has in common \|( \d\.\d+ \|){2,3}",
     "model": r"standard +pixel F1 \d\.\d{3} (?s:.*)rule +at +50 +pixel F1 \d\.\d{3} ",
     "fusion": r"\| second track \|( -?\d\.\d+ \| [+-]\d\.\d+ ± \d\.\d+ \|){4}(?s:.*)shrunk by 0\.8, outline",
+    "method_cost": r"robust / standard: \d+\.\d+ times the time, \d+\.\d+ times the memory",
     "index_query": r"everything: 500 records, first \d+\.\d+ s",
 }
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acdtask.change.moments import CLIP_ROUNDS, Moments
+from acdtask.change.moments import CLIP_ROUNDS, LEAST_CLIPPED, Moments
 from acdtask.errors import AcdError, ErrorCode
 
 
@@ -19,7 +19,7 @@ from acdtask.errors import AcdError, ErrorCode
 )
 def test_each_pixel_has_the_moments_of_what_two_rounds_leave(seed: int, clip: float, kind: str) -> None:
     rng = np.random.default_rng(seed)
-    stack = rng.normal(150, 20, (int(rng.integers(1, 40)), 4, 5))
+    stack = rng.normal(150, 20, (int(rng.integers(1, 60)), 4, 5))
     stack[rng.random(stack.shape) < 0.1] -= 120
     stack = np.clip(stack, 1, 250).astype(kind)
     nodata = 0
@@ -29,7 +29,7 @@ def test_each_pixel_has_the_moments_of_what_two_rounds_leave(seed: int, clip: fl
         values = stack[:, row, column].astype(np.int64)
         values = every = values[values != nodata]
         for _ in range(CLIP_ROUNDS):
-            if values.size:
+            if every.size >= LEAST_CLIPPED:
                 values = values[values >= values.mean() - clip * values.std()]
         assert moments.count[row, column] == values.size
         assert moments.total[row, column] == values.sum()
@@ -42,6 +42,15 @@ def test_without_a_clip_it_is_the_moments_of_all() -> None:
     moments, left_out = Moments.clipped(stack, -1, 0)
     assert moments == Moments.of_images(stack, -1)
     assert not left_out.any()
+
+
+def test_a_pixel_keeps_enough_values_for_a_z() -> None:
+    stack = np.random.default_rng(1).normal(600, 30, (LEAST_CLIPPED - 1, 40, 40)).astype(np.int16)
+    stack[::4, :, 20:] = -1
+    moments, left_out = Moments.clipped(stack, -1, 1.0)
+    assert moments == Moments.of_images(stack, -1)
+    assert not left_out.any()
+    assert Moments.clipped(np.concatenate([stack, stack[1:2]]), -1, 1.0)[1][:, :20].any()
 
 
 def test_high_values_stay() -> None:

@@ -160,11 +160,11 @@ def test_init_says_why_nothing_was_seen_and_writes_the_file(run: Run) -> None:
 def test_the_thresholds_that_init_shows_are_the_defaults(run: Run) -> None:
     """Uncommenting a line changes nothing."""
     run("init", "--source", "nowhere")
-    names = ("low", "high", "min_area", "min_count", "min_std", "centred")
+    names = ("high", "min_area", "min_count", "min_std", "centred", "smooth", "false_per_1000km2", "judged_by")
     shown = re.findall(rf"^# ((?:{'|'.join(names)}) = \S+)", Path("acd.toml").read_text(), re.MULTILINE)
     given = tomllib.loads("\n".join(shown))
     assert set(given) == set(names)
-    assert detection_for("standard", (0, 1000), 0.001, given) == detection_for("standard", (0, 1000), 0.001, {})
+    assert detection_for("robust", (0, 1000), 0.001, given) == detection_for("robust", (0, 1000), 0.001, {})
 
 
 def without_nodata(kind: str, path: Path) -> None:

@@ -38,7 +38,7 @@ class Chain:
     shard_tiles: int = 1
     shard_files: int = 4
     consolidate: bool = True
-    profile: str = "standard"
+    profile: str = "robust"
     pod_start: float = 0.0
     """Not 0: shards of the size that work and this start of a pod ask for."""
 

@@ -85,8 +85,9 @@ def run(job: Job[Any, Any], settings: Settings, cube: Path) -> LocalOutcome:
 
 
 def baseline(cube: Path, **settings: Any) -> LocalOutcome:
-    """The baseline of the cube's AOI."""
-    return run(BaselineJob(), BaselineSettings(aoi=str(cube.parent / "aoi.json"), layout=LAYOUT, **settings), cube)
+    """The baseline of the cube's AOI, for the method standard if no other is given. The monitor follows it."""
+    given = {"aoi": str(cube.parent / "aoi.json"), "layout": LAYOUT, "profile": "standard", **settings}
+    return run(BaselineJob(), BaselineSettings.model_validate(given), cube)
 
 
 def monitor(cube: Path, **settings: Any) -> LocalOutcome:

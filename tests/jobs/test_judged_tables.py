@@ -110,10 +110,11 @@ def test_the_models_are_complete_and_their_thresholds_fall() -> None:
 
 
 def test_the_advised_number_is_enough_and_not_much_more() -> None:
-    for probability in (0.0, 0.031, 0.25, 0.9999):
+    for probability in (0.02, 0.031, 0.25, 0.9999):
         for area in (0.37, 40.0, 419.43, 1e6):
             advised = Closest().with_candidate(probability, area).false_per_1000km2
             assert advised is not None
             assert 1 - probability <= advised * area / 1000 <= 1.11 * (1 - probability)
+    assert Closest().with_candidate(0.0199, 400.0).false_per_1000km2 is None, "no number is enough"
     sure = Closest().with_candidate(1.0, 400.0)
     assert sure.false_per_1000km2 == 0.0

@@ -54,7 +54,9 @@ def with_baseline(scene: Path, cube: Path) -> Path:
         run_locally(IngestJob(), IngestSettings(source=str(scene / "images")), str(cube), pool=pool, progress=False)
         grid = RegularGrid(crs="EPSG:32632", resolution=20, cell_size=96)
         open_site(str(cube)).cube.add_layout(Layout(name=LAYOUT, grid=grid))
-        settings = BaselineSettings(aoi=str(scene / "aoi.json"), layout=LAYOUT, end=reference_end(SCENE))
+        settings = BaselineSettings(
+            aoi=str(scene / "aoi.json"), layout=LAYOUT, end=reference_end(SCENE), profile="standard"
+        )
         run_locally(BaselineJob(), settings, str(cube), pool=pool, progress=False)
     return cube
 

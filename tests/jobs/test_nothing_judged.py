@@ -34,7 +34,7 @@ from acdtask.storage.store import Store
 from tests.jobs.small_site import LAYOUT, SIZE, baseline, ends, make_cube, monitor, run, steady, write_aoi, write_images
 
 FEW = 12
-"""Images of a baseline of which the standard profile judges nothing."""
+"""Images of a baseline of which no method judges anything by default."""
 ENOUGH = 22
 WHOLE = SIZE * SIZE
 
@@ -117,6 +117,14 @@ def test_too_few_images_are_an_error_whose_advice_judges_every_pixel(few: Path) 
     assert judged_pixels(few) == 2 * WHOLE
     assert f"judged 100% of the area ({2 * WHOLE} of {2 * WHOLE} px)" in outcome.lines
     assert not any("warning" in line for line in outcome.lines if "season" not in line)
+
+
+def test_the_default_method_leaves_no_value_out_of_few_so_its_advice_judges_every_pixel_too(few: Path) -> None:
+    baseline(few, end=ends(FEW - 1), profile=None)
+    error = refused(few)
+    outcome = monitor(few, **settings_in(error.fix))
+    assert outcome.plan.content.method.profile == "robust"
+    assert judged_pixels(few) == 2 * WHOLE
 
 
 def test_the_baseline_warns_at_once_and_says_how_much_can_be_judged(

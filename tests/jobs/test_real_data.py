@@ -58,8 +58,8 @@ def cube(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         run_locally(IngestJob(), ingest, str(address), pool=pool, progress=False)
         open_site(str(address)).cube.add_layout(Layout(name="crop", grid=grid))
         for settings in (
-            BaselineSettings(**common, name="all"),
-            BaselineSettings(**common, leave_out=(LAST_PAIR,)),
+            BaselineSettings(**common, name="all", profile="standard"),
+            BaselineSettings(**common, leave_out=(LAST_PAIR,), profile="standard"),
         ):
             run_locally(BaselineJob(), settings, str(address), pool=pool, progress=False)
         monitor = MonitorSettings(**common, records=LAST_PAIR, start="2018-07-17", centred=False)
@@ -146,7 +146,9 @@ def test_an_area_of_22_by_22_pixels_is_judged_as_a_part_of_the_whole(
     aoi.write_text(json.dumps({**area, **times}))
     common = {"aoi": str(aoi), "layout": "crop"}
     with WorkerPool(0) as pool:
-        run_locally(BaselineJob(), BaselineSettings(**common, leave_out=(LAST_PAIR,)), str(cube), pool=pool)
+        run_locally(
+            BaselineJob(), BaselineSettings(**common, leave_out=(LAST_PAIR,), profile="standard"), str(cube), pool=pool
+        )
         monitor = MonitorSettings(**common, records=LAST_PAIR, start="2018-07-17", centred=False)
         outcome = run_locally(MonitorJob(), monitor, str(cube), pool=pool)
     (path,) = cube.glob("products/small/monitor/*/manifests/*.json")

@@ -141,7 +141,12 @@ def make(scene: Path, site: str, how: How) -> str:
 
 def baseline(scene: Path, site: str, how: How, quarantine: int = 0) -> LocalOutcome:
     settings = BaselineSettings(
-        aoi=str(scene / "aoi.json"), layout=LAYOUT, end=ends(REFERENCE - 1), min_dates=5, shard_tiles=how.shard_tiles
+        aoi=str(scene / "aoi.json"),
+        layout=LAYOUT,
+        end=ends(REFERENCE - 1),
+        min_dates=5,
+        shard_tiles=how.shard_tiles,
+        profile="standard",
     )
     return run(BaselineJob(), settings, site, quarantine)
 

@@ -7,9 +7,12 @@ from numpy.typing import NDArray
 
 from acdtask.change.judgement.model import CERTAIN
 
-__all__ = ["chosen", "false_accepted"]
+__all__ = ["IMPROBABLE", "chosen", "false_accepted"]
 
 AREA_KM2 = 1000.0
+
+IMPROBABLE = CERTAIN // 50
+"""Less probable candidates are never kept: an image without any change shows nothing, not its least improbable ones."""
 
 
 def false_accepted(false_per_1000km2: float, area_km2: float) -> int:
@@ -26,7 +29,7 @@ def chosen(probabilities: NDArray[np.int64], accepted: int, sure: int | None = N
 
     Of equally probable candidates, the one with the smaller id comes first. If less than one false candidate is
     accepted because the area is small, the sum of an image says little. Candidates are then also kept if they are as
-    probable as those that are kept in large areas.
+    probable as those that are kept in large areas. Candidates less probable than IMPROBABLE are not kept.
 
     Args:
         probabilities: shape (candidates,), in units of 1 / CERTAIN, by id.
@@ -37,8 +40,12 @@ def chosen(probabilities: NDArray[np.int64], accepted: int, sure: int | None = N
     array([ True, False,  True,  True])
     >>> chosen(np.array([9000, 500, 9900, 6000]), 100, sure=8000)
     array([ True, False,  True, False])
+    >>> chosen(np.array([9000, 500, 199, 0]), 50000)
+    array([ True,  True, False, False])
     """
     order = np.argsort(-probabilities, kind="stable")
     kept = np.zeros(len(probabilities), np.bool_)
     kept[order] = np.cumsum(CERTAIN - probabilities[order]) <= accepted
-    return kept | (probabilities >= sure) if sure is not None and accepted < CERTAIN else kept
+    if sure is not None and accepted < CERTAIN:
+        kept |= probabilities >= sure
+    return kept & (probabilities >= IMPROBABLE)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, Field
 
+from acdtask.change.methods import Profile
 from acdtask.cube.model import Record, Slice
 from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.cautions import Caution
@@ -35,6 +36,7 @@ class BaselineContent(Content):
         aoi, area: name and GeoJSON geometry of the area.
         start, end: the period.
         last: datetime of the last image.
+        profile: the method of the monitor that will use it.
         images, records: labels of the images, and ids of their records.
         tiles: cells of the tiles.
         replaced: addresses of pixels that were replaced after ingestion, by record id.
@@ -44,7 +46,7 @@ class BaselineContent(Content):
     """
 
     described: ClassVar[frozenset[str]] = frozenset(
-        {"aoi", "area", "start", "end", "last", "track", "polarisation", "lines", "warnings"}
+        {"aoi", "area", "start", "end", "last", "profile", "track", "polarisation", "lines", "warnings"}
     )
 
     aoi: str
@@ -52,6 +54,7 @@ class BaselineContent(Content):
     start: dt.datetime
     end: dt.datetime
     last: dt.datetime
+    profile: Profile
     images: tuple[str, ...]
     records: tuple[str, ...]
     tiles: tuple[str, ...]
@@ -62,8 +65,13 @@ class BaselineContent(Content):
     warnings: tuple[Caution, ...] = Field(default=(), exclude_if=lambda value: not value)
 
     def science(self, settings: Settings) -> dict[str, Any]:
-        """The settings that affect results, with the resulting area and period, as JSON values."""
-        fixed = {"aoi": self.aoi, "start": self.start.isoformat(), "end": self.end.isoformat()}
+        """The settings that affect results, with the resulting area, period and method, as JSON values."""
+        fixed = {
+            "aoi": self.aoi,
+            "start": self.start.isoformat(),
+            "end": self.end.isoformat(),
+            "profile": self.profile,
+        }
         return {**settings.science(), **fixed}
 
     def identity(self, settings: Settings) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import numpy as np
 
-from acdtask.change.methods import PROFILES
+from acdtask.change.methods import PROFILES, Profile
 from acdtask.cube.aoi import Aoi, load_aoi
 from acdtask.cube.model import RecordQuery, Variable
 from acdtask.errors import AcdError, ErrorCode
@@ -42,6 +42,7 @@ from acdtask.jobs.manifests import (
     manifest_chain,
 )
 from acdtask.jobs.products import BaselineManifest
+from acdtask.jobs.quantity import usual_profile
 from acdtask.jobs.shards import Sharding, no_work
 from acdtask.jobs.stacks import Stacks, area_of, tiles_of_aoi
 from acdtask.jobs.transformed import transform_of
@@ -65,6 +66,7 @@ class BaselineJob(Job[BaselineSettings, BaselineContent]):
         aoi = load_aoi(settings.aoi)
         layout = site.cube.layout(settings.layout)
         variable = site.cube.variable(settings.variable)
+        profile = settings.profile or usual_profile(settings.variable, settings.transform)
         transform_of(variable, settings.transform)  # an error of the setting is reported before any work
         selection = settings.selection(aoi, aoi.start, aoi.end)
         requested = selection.start, selection.end
@@ -76,7 +78,7 @@ class BaselineJob(Job[BaselineSettings, BaselineContent]):
         tiles = tiles_of_aoi(aoi, layout)
         stacked = zip(tiles, stacks.by_image(tiles), strict=True)
         work = [StackOfTile(tile=tile, slices=slices) for tile, slices in stacked if slices]
-        content = _content(stacks, (start, end), work, composition, aoi)
+        content = _content(stacks, (start, end), work, composition, aoi, profile)
         if len(content.images) < settings.min_dates:
             raise AcdError(
                 ErrorCode.TOO_FEW_DATES,
@@ -99,7 +101,7 @@ class BaselineJob(Job[BaselineSettings, BaselineContent]):
                 "baseline period": period_text(start, end, by_default=requested[1] is None),
                 **composition.notes(),
                 **grids_note(site, settings.variable, settings.instance, stacks.records),
-                **plan_notes(content.warnings, text=_too_few(most, settings)),
+                **plan_notes(content.warnings, text=_too_few(most, profile)),
                 **({AGAIN: "this baseline is already published and becomes the latest again"} if is_published else {}),
             },
             nothing_to_do="this baseline is already published and is the latest" if current else "",
@@ -120,17 +122,21 @@ class BaselineJob(Job[BaselineSettings, BaselineContent]):
 
     def notes(self, plan: BaselinePlan, site: Site) -> list[str]:
         """The composition of the images, and the shares of the area that have a mean and that can be judged."""
-        settings = plan.settings
         aoi, missing = plan.content.aoi, ErrorCode.BASELINE_UNKNOWN
         _, body = find_manifest(site.store, aoi, self.name, "", plan.content_id, missing)
         manifest = BaselineManifest.model_validate_json(body)
-        min_count = PROFILES[settings.profile].min_count
+        min_count = PROFILES[plan.content.profile].min_count
         warnings = caution_lines(manifest.warnings)
         return [*plan.content.lines, *sentences_of(manifest.tiles, min_count), *warnings]
 
 
 def _content(
-    stacks: Stacks, period: tuple[datetime, datetime], work: list[StackOfTile], composition: Composition, aoi: Aoi
+    stacks: Stacks,
+    period: tuple[datetime, datetime],
+    work: list[StackOfTile],
+    composition: Composition,
+    aoi: Aoi,
+    profile: Profile,
 ) -> BaselineContent:
     images = tuple(dict.fromkeys(stacks.label_of(record) for record in stacks.records))
     return BaselineContent(
@@ -139,6 +145,7 @@ def _content(
         start=period[0],
         end=period[1],
         last=stacks.records[-1].datetime,
+        profile=profile,
         images=images,
         records=tuple(record.id for record in stacks.records),
         tiles=tuple(stack.tile.cell for stack in work),
@@ -169,9 +176,9 @@ def _shards_and_estimate(
     return sharding.shards(work, lambda tiles: BaselineWork(tiles=tiles), seconds), estimate
 
 
-def _too_few(most: int, settings: BaselineSettings) -> str:
+def _too_few(most: int, profile: Profile) -> str:
     """A warning if no pixel can have enough images; `most` is the largest number of images of a tile."""
-    min_count = PROFILES[settings.profile].min_count
+    min_count = PROFILES[profile].min_count
     if not 0 < most < min_count:
         return ""
     return (

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from shapely.geometry import shape
 
 from acdtask import __version__
-from acdtask.change.methods import PROFILES, detection_for
+from acdtask.change.methods import PROFILES, Profile, detection_for
 from acdtask.change.moments import Moments
 from acdtask.change.thresholds import Detection
 from acdtask.change.transform import NODATA, Transform
@@ -27,7 +27,7 @@ from acdtask.jobs.baseline.documents import BaselineDocuments, files_of_baseline
 from acdtask.jobs.baseline.pixels import pixels_of, require_means
 from acdtask.jobs.baseline.settings import BaselineSettings
 from acdtask.jobs.catalogue import put_all
-from acdtask.jobs.contract import Handouts, Nothing, Results, Round, Site
+from acdtask.jobs.contract import Handouts, Nothing, Results, Round
 from acdtask.jobs.filenames import cell_part
 from acdtask.jobs.manifests import (
     body_of,
@@ -64,10 +64,10 @@ class MeasureMoments(Round[BaselineWork, Nothing, BaselineTiles]):
         settings, site, area = context.settings, context.site, shape(context.content.area)
         variable = site.cube.variable(settings.variable)
         described = transformed(variable, settings.transform)
-        record, detection = record_of(context.plan), defaults_of(settings, described)
+        record, detection = record_of(context.plan), defaults_of(context.content.profile, described)
         tiles = []
         for done, stack in enumerate(work.tiles, start=1):
-            moments, clipped = _moments(stack, variable, settings, site)
+            moments, clipped = _moments(stack, variable, context)
             tile = _write(stack.tile, moments, described, settings.name, record, context)
             pixels = pixels_of(moments, clipped, inside_mask(area, stack.tile.grid), detection)
             tiles.append(tile.model_copy(update={"pixels": pixels}))
@@ -130,10 +130,10 @@ def name_of(settings: BaselineSettings) -> str:
     return f"{settings.variable}/{settings.layout}/{settings.name}"
 
 
-def defaults_of(settings: BaselineSettings, variable: Variable) -> Detection:
-    """The default method of a monitor with the same profile. `variable` is the described (transformed) one."""
+def defaults_of(profile: Profile, variable: Variable) -> Detection:
+    """The method of a profile for a described (transformed) variable."""
     dformat = variable.dformat
-    return detection_for(settings.profile, (dformat.min, dformat.max), variable.scale, {})
+    return detection_for(profile, (dformat.min, dformat.max), variable.scale, {})
 
 
 def _manifest(
@@ -147,7 +147,7 @@ def _manifest(
         instance=settings.instance,
         layout=settings.layout,
         name=settings.name,
-        profile=settings.profile,
+        profile=content.profile,
         start=content.start,
         end=content.end,
         last=content.last,
@@ -163,15 +163,14 @@ def _manifest(
     )
 
 
-def _moments(
-    work: StackOfTile, variable: Variable, settings: BaselineSettings, site: Site
-) -> tuple[Moments, NDArray[np.int32]]:
+def _moments(work: StackOfTile, variable: Variable, context: BaselineContext) -> tuple[Moments, NDArray[np.int32]]:
     """The moments of a tile, and the number of values that were clipped, block by block.
 
     Memory stays bounded. Clipping needs all images of a block at once, so blocks are smaller if there are many.
     """
-    grid, nodata, clip = work.tile.grid, variable.dformat.nodata, settings.clip_or_default
-    profile, transform = PROFILES[settings.profile], transform_of(variable, settings.transform)
+    settings, profile = context.settings, context.content.profile
+    grid, nodata, clip = work.tile.grid, variable.dformat.nodata, settings.clip_for(profile)
+    method, transform = PROFILES[profile], transform_of(variable, settings.transform)
     whole, clipped = Moments.zeros(grid.shape), np.zeros(grid.shape, np.int32)
     size, at_once = BLOCK, IMAGES_AT_ONCE
     if clip:
@@ -182,8 +181,8 @@ def _moments(
         block = Moments.zeros((window.height, window.width))
         for first in range(0, len(work.slices), at_once):
             images = work.slices[first : first + at_once]
-            stack = site.cube.read(grid.window(window), images, variable, settings.resampling)
-            of_images, low = Moments.clipped(*_prepared(stack, nodata, profile, transform), clip)
+            stack = context.site.cube.read(grid.window(window), images, variable, settings.resampling)
+            of_images, low = Moments.clipped(*_prepared(stack, nodata, method, transform), clip)
             block += of_images
             clipped[window.slices] += low
         part = whole.window(*window.slices)
@@ -192,12 +191,12 @@ def _moments(
 
 
 def _prepared(
-    stack: NDArray[Any], nodata: float, profile: Detection, transform: Transform | None
+    stack: NDArray[Any], nodata: float, method: Detection, transform: Transform | None
 ) -> tuple[NDArray[Any], float | None]:
     """Images as their moments are computed, and the nodata to use."""
     if transform is None:
-        return profile.without_zeros(stack, nodata)
-    images, _ = profile.without_zeros(stack, nodata)
+        return method.without_zeros(stack, nodata)
+    images, _ = method.without_zeros(stack, nodata)
     return transform.apply(images), NODATA
 
 

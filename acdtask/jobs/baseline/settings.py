@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from acdtask.change.methods import BASELINE_CLIPS, DEFAULT_PROFILE, Profile
+from acdtask.change.methods import BASELINE_CLIPS, Profile
+from acdtask.change.moments import LEAST_CLIPPED
 from acdtask.change.transform import TRANSFORM, Transformation
 from acdtask.cube.model import DescribedName, Name
 from acdtask.jobs.selection import ImageSelectionSettings
@@ -13,7 +14,7 @@ from acdtask.raster.data_format import Resampling
 
 __all__ = ["ALGORITHM", "BaselineSettings"]
 
-ALGORITHM = 1
+ALGORITHM = 2
 """Raise it when the same images and settings give a different baseline."""
 
 
@@ -21,18 +22,19 @@ class BaselineSettings(ImageSelectionSettings):
     """Settings that select the images of a baseline and describe its result."""
 
     variable: DescribedName = Field(default="CoherenceVV", description="variable to describe")
-    profile: Profile = Field(
-        default=DEFAULT_PROFILE,
+    profile: Profile | None = Field(
+        default=None,
         description="method of the monitor that will use it; robust: unusually low values are left out (clip);"
-        " tutorial: zeros are nodata, as in the notebook that acd is based on",
+        " tutorial: zeros are nodata, as in the notebook that acd is based on; default: robust for coherence without"
+        " transform, otherwise standard",
     )
     clip: float | None = Field(
         default=None,
         ge=0,
         le=100,
         exclude_if=lambda value: value is None,
-        description="leave out values more than this many standard deviations below a pixel's mean, in two rounds"
-        f" (robust: {BASELINE_CLIPS['robust']}; otherwise 0: none)",
+        description="leave out values more than this many standard deviations below a pixel's mean, in two rounds,"
+        f" where there are at least {LEAST_CLIPPED} (robust: {BASELINE_CLIPS['robust']}; otherwise 0: none)",
     )
     transform: Transformation = Field(
         default="none",
@@ -45,7 +47,6 @@ class BaselineSettings(ImageSelectionSettings):
     shard_tiles: int | None = Field(default=None, ge=1, description=f"tiles per shard; {BY_COST}")
     pod_start: float = Field(default=0, ge=0, allow_inf_nan=False, description=POD_START)
 
-    @property
-    def clip_or_default(self) -> float:
-        """The clip; 0 if nothing is left out."""
-        return BASELINE_CLIPS.get(self.profile, 0.0) if self.clip is None else self.clip
+    def clip_for(self, profile: str) -> float:
+        """The clip of a baseline for this method; 0 if nothing is left out."""
+        return BASELINE_CLIPS.get(profile, 0.0) if self.clip is None else self.clip

@@ -184,7 +184,7 @@ def _lineage(variable: Variable, detection: Mapping[str, Any]) -> str:
     """A sentence about how z and patches were computed."""
     direction = detection.get("direction", "drop")
     difference = "image - baseline mean" if direction == "rise" else "baseline mean - image"
-    similar = "coherence" if is_coherence(variable) else "baseline mean"
+    similar = "coherence" if is_coherence(variable.name) else "baseline mean"
     high = "high z, or of low z" if direction == "both" else "high z"
     return (
         f"z = ({difference}) / baseline standard deviation of {variable.name}, centred on the image's median "

@@ -68,7 +68,7 @@ def sentences_of(plan: MonitorPlan, published: MonitorManifest, site: Site) -> l
     lines = [f"{_plural(patches, 'patch', 'patches')} in {_plural(len(products), 'image')}"]
     held_back = sum(product.rejected_count for product in products)
     if held_back:
-        where = "rejected.geojson beside the patches of each image has the reasons"
+        where = "'acdtask show patches --held-back' lists them with the reasons"
         lines.append(f"{_plural(held_back, 'candidate')} held back; {where}")
     if not patches:
         near = [(product.closest.rank, product.label, product.closest) for product in products if product.closest]

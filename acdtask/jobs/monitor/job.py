@@ -56,7 +56,13 @@ from acdtask.jobs.monitor.series import (
 )
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.monitor.tally import require_images
-from acdtask.jobs.monitor.versions import notes_on_clip, notes_on_period, notes_on_versions, require_fitting
+from acdtask.jobs.monitor.versions import (
+    notes_on_clip,
+    notes_on_period,
+    notes_on_versions,
+    profile_of,
+    require_fitting,
+)
 from acdtask.jobs.products import BaselineManifest, MonitorManifest
 from acdtask.jobs.shards import HELD_BYTES, Sharding, by_squares, no_work
 from acdtask.jobs.stacks import Stacks, tiles_of_aoi
@@ -87,7 +93,7 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
         layout = site.cube.layout(settings.layout)
         variable = site.cube.variable(settings.variable)
         baseline = _baseline(settings, aoi, site)
-        method = method_of(settings, aoi, variable)
+        method = method_of(settings, aoi, variable, profile_of(settings, baseline))
         manifest = newest_manifest(method, site)
         since = start_of_series(baseline, manifest)
         start = settings.start or since
@@ -124,7 +130,7 @@ class MonitorJob(Job[MonitorSettings, MonitorContent]):
                 lines=(
                     *composition.lines(),
                     *_other_lengths(composition, baseline),
-                    *notes_on_clip(baseline, settings.profile),
+                    *notes_on_clip(baseline, method.profile),
                     *notes_on_period(baseline, since, [*pending.values()], settings.start),
                     *versions,
                 ),

@@ -45,18 +45,18 @@ class Provenance(_Part):
 
     Attributes:
         command: the command that fits them again.
-        seeds: seeds of the simulated scenes.
-        size, events, pairs: size of a scene in pixels, number of its events, and of its reference and monitored pairs.
+        scenes: seeds of the simulated scenes, by their kind (`benchmarks.accuracy.scenes`).
+        size, events, monitored_pairs: size of a scene in pixels, number of its events, and of its monitored pairs.
         algorithms: `algorithm` of the jobs whose results were used.
         method: the method that found the candidates.
         candidates, changes: number of candidates, and of those that are changes.
     """
 
     command: str
-    seeds: tuple[int, ...]
+    scenes: dict[str, tuple[int, ...]]
     size: int
     events: int
-    pairs: tuple[int, int]
+    monitored_pairs: int
     algorithms: dict[str, int]
     method: dict[str, object]
     candidates: int

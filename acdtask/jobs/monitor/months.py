@@ -33,6 +33,7 @@ __all__ = [
     "read_image",
     "read_images",
     "read_month_patches",
+    "read_rejected",
     "rejected_of_image",
 ]
 
@@ -98,6 +99,25 @@ def rejected_of_image(product: ImageProduct, store: Store) -> list[LocatedPatch]
     if not product.rejected:
         return []
     return read_patches(read_product(store, product.rejected, product.checksums["rejected.parquet"]))
+
+
+def read_rejected(manifest: MonitorManifest, store: Store, date: str = "") -> Iterator[LocatedPatch]:
+    """Yield the candidates that were held back, image by image, numbered. PRODUCT_DAMAGED.
+
+    Args:
+        manifest: the monitoring result.
+        store: store of the cube.
+        date: restricts to images of this date, such as 2018-07-03, 2018-07 or 2018.
+    """
+    before = 0
+    for month in manifest.months:
+        if not month.month.startswith(date[:7]):
+            continue
+        for product in images_of_month(month, store):
+            if product.datetime.isoformat().startswith(date):
+                rejected = numbered(rejected_of_image(product, store), before)
+                before += len(rejected)
+                yield from rejected
 
 
 def read_images(manifest: MonitorManifest, store: Store) -> list[ImageProduct]:

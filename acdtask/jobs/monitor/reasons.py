@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from acdtask.change.fragments import FIXED
+from acdtask.change.judgement.choice import IMPROBABLE
 from acdtask.change.judgement.judge import NO_DATE
 from acdtask.change.judgement.model import CERTAIN
 from acdtask.cube.model import Variable
@@ -17,8 +18,8 @@ ABOUT_EQUAL = 1.25
 """Up to this ratio, two drops are about equal."""
 MANY = 100
 """From this ratio on, the smaller drop is none."""
-HELD_BACK, ACCEPTED = "held back (probability ", " false patches per 1000 km2 are accepted): "
-"""Around the probability and the accepted number of a candidate that is held back, before its comparison."""
+HELD_BACK, BECAUSE = "held back (probability ", "): "
+"""Around the probability and the reason why a candidate is held back, before its comparison."""
 STILL = 0.25
 """Surroundings that moved by at most this share of the contrast did not fall."""
 
@@ -49,8 +50,12 @@ def held_back(comparison: str, probability: float, accepted: float) -> str:
 
     >>> held_back("fell by 0.31", 0.04, 20)
     'held back (probability 0.04; 20 false patches per 1000 km2 are accepted): fell by 0.31'
+    >>> held_back("fell by 0.02", 0.0046, 20)
+    'held back (probability 0.005, less than 0.02): fell by 0.02'
     """
-    return f"{HELD_BACK}{probability:.2f}; {accepted:g}{ACCEPTED}{comparison}"
+    if probability < IMPROBABLE / CERTAIN:
+        return f"{HELD_BACK}{probability:.1g}, less than {IMPROBABLE / CERTAIN:g}{BECAUSE}{comparison}"
+    return f"{HELD_BACK}{probability:.2f}; {accepted:g} false patches per 1000 km2 are accepted{BECAUSE}{comparison}"
 
 
 def comparison_in(reason: str) -> str:
@@ -59,7 +64,7 @@ def comparison_in(reason: str) -> str:
     >>> comparison_in(held_back("fell by 0.31", 0.04, 20)), comparison_in("fell by 0.31")
     ('fell by 0.31', 'fell by 0.31')
     """
-    return reason.partition(ACCEPTED)[2] if reason.startswith(HELD_BACK) else reason
+    return reason.partition(BECAUSE)[2] if reason.startswith(HELD_BACK) else reason
 
 
 def reason_of(contrast: float, past: float, day: str, *, ring: float, unit: str = "") -> str:

@@ -81,6 +81,6 @@ def reference_of(baseline: BaselineManifest, aoi: Aoi, cube: Cube) -> Reference:
         instance=baseline.instance,
         profile=baseline.profile,
         resampling=settings.resampling,
-        clip=settings.clip_or_default,
+        clip=settings.clip_for(baseline.profile),
         images=tuple(images),
     )

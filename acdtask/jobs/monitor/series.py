@@ -53,14 +53,14 @@ WATCH_ALGORITHM = 1
 """Stays: a change would announce images again."""
 
 
-def method_of(settings: MonitorSettings, aoi: Aoi, variable: Variable) -> Method:
+def method_of(settings: MonitorSettings, aoi: Aoi, variable: Variable, profile: str) -> Method:
     """The method that the settings ask for, with the series id.
 
     The period, `records` and `leave_out` are not part of it, since they only select images of the series.
     """
     compared = transformed(variable, settings.transform)
     valid_range = (compared.dformat.min, compared.dformat.max)
-    detection = detection_for(settings.profile, valid_range, compared.scale, settings.rules_given())
+    detection = detection_for(profile, valid_range, compared.scale, settings.rules_given())
     method: dict[str, Any] = {
         "aoi": aoi.name,
         "area": area_of(aoi),
@@ -69,7 +69,7 @@ def method_of(settings: MonitorSettings, aoi: Aoi, variable: Variable) -> Method
         "instance": settings.instance,
         "layout": settings.layout,
         "name": settings.name,
-        "profile": settings.profile,
+        "profile": profile,
         "resampling": settings.resampling,
         "variable": settings.variable,
         "mixed": settings.mixed,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from acdtask.change.judgement.judging import Judging
-from acdtask.change.methods import DEFAULT_PROFILE, MIN_STD_SHARE, ROBUST, STANDARD, Profile
+from acdtask.change.methods import MIN_STD_SHARE, ROBUST, STANDARD, Profile
 from acdtask.change.steps.registry import AllStepSettings
 from acdtask.change.thresholds import RULES, Direction
 from acdtask.change.transform import TRANSFORM, Transformation
@@ -32,11 +32,12 @@ class ImageSettings(ImageSelectionSettings):
     baseline_name: Name = Field(default="annual", description="instance of the baseline")
     baseline: str = Field(default="latest", description="content id of the baseline, or latest")
     name: Name = Field(default="monitor", description="name of the result, used as instance of its variables")
-    profile: Profile = Field(
-        default=DEFAULT_PROFILE,
+    profile: Profile | None = Field(
+        default=None,
         description="method: robust (z calibrated by the image, extent by likelihood and neighbours, each candidate"
         " judged by its own history), standard (centred z), or tutorial (zeros are nodata and std > 0 is the only"
-        " guard, as in the first notebook)",
+        " guard, as in the first notebook); default: that of the baseline, or standard if the baseline is for robust"
+        " and direction is not drop",
     )
     direction: Direction = Field(
         default="drop", description="which changes are abnormal: drops below the mean, rises above it, or both"

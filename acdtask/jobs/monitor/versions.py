@@ -6,13 +6,20 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
-from acdtask.change.methods import BASELINE_CLIPS
+from acdtask.change.methods import BASELINE_CLIPS, PROFILES
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.monitor.images import ImageWork
 from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.jobs.products import BaselineManifest, MonitorManifest
 
-__all__ = ["images_by_version", "notes_on_clip", "notes_on_period", "notes_on_versions", "require_fitting"]
+__all__ = [
+    "images_by_version",
+    "notes_on_clip",
+    "notes_on_period",
+    "notes_on_versions",
+    "profile_of",
+    "require_fitting",
+]
 
 
 def require_fitting(baseline: BaselineManifest, settings: MonitorSettings) -> None:
@@ -35,6 +42,15 @@ def require_fitting(baseline: BaselineManifest, settings: MonitorSettings) -> No
             f"{settings.transform}",
             f"Give --transform {of_baseline}, or compute the baseline with --transform {settings.transform}.",
         )
+
+
+def profile_of(settings: MonitorSettings, baseline: BaselineManifest) -> str:
+    """The method's name: as set, or that of the baseline.
+
+    A method that judges candidates knows only drops, so other changes are looked for with `standard` by default.
+    """
+    is_for_drops = PROFILES[baseline.profile].judging is not None
+    return settings.profile or ("standard" if is_for_drops and settings.direction != "drop" else baseline.profile)
 
 
 def images_by_version(manifest: MonitorManifest) -> dict[str, int]:
