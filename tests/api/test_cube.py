@@ -73,7 +73,7 @@ def measures(patch: Any) -> tuple[float, ...]:
 
 
 def test_the_interface_gives_bit_for_bit_what_the_jobs_gave(scene: Path, cube: Path) -> None:
-    """z, masks, quality and patches equal those of the jobs with the same method, both from files as floats and from the cube."""
+    """z, masks, quality and patches equal those of the jobs, both from files as floats and from the cube."""
     opened = acdtask.open(cube)
     everything = opened.images(area=scene / "aoi.json")
     past = everything.sel(time=slice(None, np.datetime64(reference_end().replace(tzinfo=None))))
