@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from acdtask.change.detect import detect_against
 from acdtask.change.evidence import Evidence
 from acdtask.change.fragments import FIXED, Fragments, find_fragments
-from acdtask.change.judgement.choice import chosen, false_accepted
+from acdtask.change.judgement.choice import IMPROBABLE, chosen, false_accepted
 from acdtask.change.judgement.features import FEATURES, UNKNOWN, CoherenceScale, contrasts_of, features_of
 from acdtask.change.judgement.footprints import FAR, NEAR, Footprints, footprints_of
 from acdtask.change.judgement.judge import NO_DATE, judge
@@ -244,8 +244,10 @@ def test_the_most_probable_are_kept_and_one_more_would_be_too_many(ten_thousandt
     probabilities = np.array(ten_thousandths, np.int64)
     kept = chosen(probabilities, accepted)
     assert (CERTAIN - probabilities[kept]).sum() <= accepted
-    if (~kept).any():
-        best = probabilities[~kept].max()
+    assert not kept.any() or probabilities[kept].min() >= IMPROBABLE
+    probable = ~kept & (probabilities >= IMPROBABLE)
+    if probable.any():
+        best = probabilities[probable].max()
         assert not kept.any() or probabilities[kept].min() >= best
         assert (CERTAIN - probabilities[kept]).sum() + CERTAIN - best > accepted
     assert false_accepted(1000, 1e-4 * accepted) == accepted
