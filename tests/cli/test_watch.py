@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.cli.scene import Run, product, runner, write_area, write_images
+from tests.cli.scene import STEP, Run, product, runner, write_area, write_images
 
 SCRIPT = Path(sys.executable).parent / "acdtask"
 
@@ -49,6 +49,11 @@ def hectares(out: str) -> float:
     return float(found[1])
 
 
+def hectares_of(side: int) -> float:
+    """The area of a square of so many pixels a side, in hectares."""
+    return (side * STEP) ** 2 / 10_000
+
+
 @pytest.fixture
 def scene(run: Run) -> Run:
     """A folder with 36 images over more than a year; the last four lost coherence in a square."""
@@ -71,7 +76,9 @@ def test_the_first_year_is_the_baseline_and_what_comes_after_is_monitored(scene:
     assert status == 0, told
     assert [line.split()[0] for line in out.splitlines()][:4] == ["ingest", "baseline", "monitor", "report"]
     assert "new images: 36; monitored: 5; patches found: 4 (" in out
-    assert 64 <= hectares(out) < 66, "four squares of 20 x 20 pixels, and a pixel beside them here and there"
+    assert 4 * hectares_of(20) <= hectares(out) < 4 * hectares_of(23), (
+        "squares of 20 x 20 pixels, and a rim of evidence"
+    )
     report = Path(out.strip().splitlines()[-1].removeprefix("report: "))
     assert report == Path("report/index.html").absolute()
     assert "site" in report.read_text() or report.stat().st_size > 1000
@@ -107,7 +114,7 @@ def test_new_images_are_monitored_with_the_same_baseline(scene: Run) -> None:
     status, out, told = scene("watch")
     assert status == 0, told
     assert "new images: 2; monitored: 2; patches found: 1 (" in out
-    assert 16 <= hectares(out) < 17
+    assert hectares_of(20) <= hectares(out) < hectares_of(23)
     after = product(Path("cube"), "mean")
     assert len(after) == len(before)
     assert all(np.array_equal(first, other, equal_nan=True) for first, other in zip(before, after, strict=True))
