@@ -28,6 +28,7 @@ from acdtask.jobs.monitor.settings import MonitorSettings
 from acdtask.raster.grid import Layout, RegularGrid
 from tests.conftest import CHECKOUT
 from tests.docs.pages import text_of
+from tests.jobs.counted_reads import make_old
 from tests.jobs.rasters import CRS, ORIGIN
 from tests.jobs.small_site import LAYOUT, baseline, ends, make_cube, monitor, run, steady
 from tests.test_imports import LAYERS, imports, part_of, rows
@@ -143,6 +144,7 @@ def cube(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cube = make_cube(folder, REFERENCE + 1, steady(REFERENCE), cell=CELL)
     grid = RegularGrid(crs=CRS, resolution=15.0, ox=ORIGIN[0] + 3, oy=ORIGIN[1], cell_size=CELL)
     open_site(str(cube)).cube.add_layout(Layout(name="finer", grid=grid))
+    make_old(str(folder))
     return cube
 
 
