@@ -39,7 +39,7 @@ def test_the_theory_row_is_a_normal_distribution() -> None:
     assert row("normal theory") == [round(1 - NormalDist().cdf(1.7), 4), round(1 - NormalDist().cdf(3), 5)]
 
 
-@pytest.mark.parametrize(("name", "centred"), [("centred (default)", True), ("not centred", False)])
+@pytest.mark.parametrize(("name", "centred"), [("`standard`, centred", True), ("`standard`, not centred", False)])
 def test_the_shares_above_the_thresholds_match_leave_one_out(
     name: str, centred: bool, images: np.ndarray[tuple[int, int, int], np.dtype[np.int16]]
 ) -> None:
