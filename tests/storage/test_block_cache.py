@@ -121,7 +121,7 @@ while True:
 
 
 def test_killed_processes_leave_no_wrong_block_and_no_lock() -> None:
-    most = 20_000 * BLOCK
+    most = 400_000 * BLOCK  # more than they can write meanwhile
     with BlockCache.temporary(most) as cache:
         assert cache is not None
         for kill in range(4):
