@@ -233,8 +233,8 @@ CONSOLIDATED = pytest.mark.parametrize("consolidated", [False, True], ids=["as i
 
 
 def judge(area: Area) -> tuple[Any, Any]:
-    """Make a baseline of the first four images, and judge the later ones with it."""
-    baseline = area.baseline(end=days(4)[-1][1].isoformat())
+    """Make a baseline of the first four images, and judge the later ones with it, by plain z."""
+    baseline = area.baseline(end=days(4)[-1][1].isoformat(), profile="standard")
     return baseline, area.monitor(min_count=2, min_std=0.001, centred=False)
 
 

@@ -313,7 +313,7 @@ def test_files_record_their_date_and_their_baseline(
         assert tags["TIFFTAG_DATETIME"] == f"{image.datetime:%Y:%m:%d %H:%M:%S}"
         assert (tags["TIFFTAG_SOFTWARE"], tags["ACD_BASELINE"]) == ("acd", baseline.content_id)
         assert tags["ACD_PRODUCT"] == image.folder.split("/")[3]
-        assert (tags["ACD_METHOD"], tags["ACD_VARIABLE"]) == ("standard", "CoherenceVV")
+        assert (tags["ACD_METHOD"], tags["ACD_VARIABLE"]) == ("robust", "CoherenceVV")
     with rasterio.open(cube / baseline.tiles[0].mean.uri) as raster:
         assert raster.tags()["ACD_BASELINE"] == baseline.content_id
         assert raster.scales == (0.001,)
