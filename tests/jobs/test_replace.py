@@ -233,8 +233,8 @@ CONSOLIDATED = pytest.mark.parametrize("consolidated", [False, True], ids=["as i
 
 
 def judge(area: Area) -> tuple[Any, Any]:
-    """Make a baseline of the first four images, and judge the later ones with it, by plain z."""
-    baseline = area.baseline(end=days(4)[-1][1].isoformat(), profile="standard")
+    """Make a baseline of the first four images, and judge the later ones with it."""
+    baseline = area.baseline(end=days(4)[-1][1].isoformat())
     return baseline, area.monitor(min_count=2, min_std=0.001, centred=False)
 
 
@@ -292,7 +292,8 @@ def test_only_the_image_that_was_replaced_is_judged_again(area: Area, consolidat
     area.ingest()
     if consolidated:
         area.run(ConsolidateJob(), area.of(ConsolidateSettings))
-    judge(area)
+    area.baseline(end=days(4)[-1][1].isoformat(), profile="standard")
+    area.monitor(min_count=2, min_std=0.001, centred=False)
     a, b = days(6)[5]
     before = z_of(area, f"{a}_{b}")
     write(area.folder / f"images/{image(5)}.tif", pixels_of(0.2, 25))
