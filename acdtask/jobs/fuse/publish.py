@@ -142,7 +142,7 @@ def _joined(known: Sequence[FusedWindow], fused: Sequence[FusedWindow], content:
 
 def _sources(known: Sequence[MemberMonths], windows: Sequence[FusedWindow], content: FuseContent) -> list[MemberMonths]:
     """The images that are in the windows: those of the plan are added if none of its windows was left out."""
-    if content.windows.keys() - {window.label for window in windows}:
+    if content.windows.items() - {(window.label, window.inputs) for window in windows}:
         return list(known)
     since = _first_month(content)
     return [*(source for source in known if source.month < since), *content.sources]
