@@ -27,7 +27,7 @@ CLIP_ROUNDS = 2
 """Number of rounds in which unusually low values are left out."""
 
 LEAST_CLIPPED = 24
-"""Fewest values of a pixel of which any is left out: more than the 20 that a z needs, so that none is lost."""
+"""Fewest values of a pixel of which any is left out: some more than the 20 that a z needs by default."""
 
 _BLOCK_PIXELS = 32768
 _UINT32_MAX = 2**32 - 1

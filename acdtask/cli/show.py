@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sized
 from typing import Annotated, Any
 
 import typer
@@ -186,9 +187,7 @@ def patches_command(
         columns = list(shown[0].properties)
         table(columns, [[_cell(value) for value in patch.properties.values()] for patch in shown])
     more = f", written to {out}" if out else f", the first {len(shown)} shown" if len(shown) < len(patches) else ""
-    what = "held-back candidate" if held_back else "patch"
-    ending = "" if len(patches) == 1 else "s" if held_back else "es"
-    say(f"{len(patches)} {what}{ending}{more}")
+    say(f"{_number_of(patches, 'held-back candidate' if held_back else 'patch')}{more}")
     for line in notes:
         say(line)
 
@@ -229,9 +228,12 @@ def fused_command(
     if shown and not out:
         table([*shown[0].properties], [[_cell(value) for value in finding.properties.values()] for finding in shown])
     more = f", written to {out}" if out else f", the first {len(shown)} shown" if len(shown) < len(findings) else ""
-    what = "held-back finding" if held_back else "fused patch"
-    ending = "" if len(findings) == 1 else "s" if held_back else "es"
-    say(f"{len(findings)} {what}{ending}{more}")
+    say(f"{_number_of(findings, 'held-back finding' if held_back else 'fused patch')}{more}")
+
+
+def _number_of(rows: Sized, noun: str) -> str:
+    ending = "es" if noun.endswith("ch") else "s"
+    return f"{len(rows)} {noun}{'' if len(rows) == 1 else ending}"
 
 
 def _period(text: str) -> str:

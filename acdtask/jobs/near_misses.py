@@ -98,7 +98,7 @@ class Closest(BaseModel, frozen=True):
         if option:
             return f"the most probable candidate has a probability of {probability:.2f}; {option} would show it"
         least = IMPROBABLE / CERTAIN
-        return f"the most probable candidate has a probability of {probability:.1g}, less than {least:g} is never shown"
+        return f"the most probable candidate has a probability of {probability:.1g}; none below {least:g} is shown"
 
 
 def _score_name(detection: Mapping[str, Any]) -> str:

@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
 from acdtask.errors import ErrorCode
-from acdtask.jobs.contract import Series
+from acdtask.jobs.contract import ImageFindings, Series
 from acdtask.jobs.parts import month_of
 from acdtask.storage.seal import parse_sealed, seal, unseal
 from acdtask.storage.store import Store
 
-__all__ = ["EVENTS", "Announced", "Box", "News", "PendingImage", "news_key"]
+__all__ = ["EVENTS", "Announced", "Announcement", "Box", "News", "PendingImage", "news_key"]
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -79,6 +80,17 @@ class Announced(BaseModel, frozen=True):
     def knows(self, box: Box) -> bool:
         """Whether an announced patch overlaps a box."""
         return any(box.overlaps(announced) for announced in self.boxes)
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """An image or window to announce, with the numbers of its patches that were not announced before.
+
+    `announced` is what is recorded once the event is in the outbox.
+    """
+
+    findings: ImageFindings
+    announced: tuple[Announced, ...]
 
 
 def news_key(datetime: dt.datetime, label: str) -> str:

@@ -1,4 +1,4 @@
-"""The quantity of a variable in words, and its physical range, for people."""
+"""The quantity of a variable in words, its physical range, and the method that is made for it."""
 
 from __future__ import annotations
 

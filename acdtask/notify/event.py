@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 from urllib.parse import quote
 
 from acdtask.engine.run_summary import JobRecord, StageFailure, failures_of, records_of
@@ -14,12 +14,8 @@ from acdtask.engine.stages import load_plan_head, missing_shards
 from acdtask.errors import AcdError, ErrorCode
 from acdtask.jobs.cautions import merged
 from acdtask.jobs.contract import ImageFindings, Series, Site
-from acdtask.jobs.news import News
+from acdtask.jobs.news import Announcement, News
 from acdtask.notify.outbox import Event
-
-if TYPE_CHECKING:
-    from acdtask.jobs.fuse.news import NewsOfWindow
-    from acdtask.jobs.monitor.news import NewsOfImage
 
 __all__ = ["FinishedRun", "Status", "StoredRun", "alert_of", "attributes_of", "end_of", "read_run", "unreadable"]
 
@@ -96,7 +92,7 @@ class StoredRun:
     jobs: Sequence[dict[str, Any]] = ()
     causes: Sequence[dict[str, Any]] = ()
     images: Sequence[ImageFindings] = ()
-    news: Sequence[tuple[Series, Sequence[NewsOfImage | NewsOfWindow]]] = ()
+    news: Sequence[tuple[Series, Sequence[Announcement]]] = ()
 
     @property
     def news_images(self) -> list[ImageFindings]:
@@ -152,7 +148,7 @@ def read_run(finished: FinishedRun, site: Site) -> StoredRun:
         causes = [_cause(("", "", "", stopped.value.number), stopped.name, stopped.value.meaning, 1), *causes]
     jobs = [_job(record, site) for record in records]
     images: list[ImageFindings] = []
-    news: list[tuple[Series, Sequence[NewsOfImage | NewsOfWindow]]] = []
+    news: list[tuple[Series, Sequence[Announcement]]] = []
     for record in records:
         if record.series is not None:
             News(site.store, record.series).open()

@@ -129,7 +129,7 @@ def test_killed_processes_leave_no_wrong_block_and_no_lock() -> None:
             with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE) as process:
                 assert process.stdout is not None
                 process.stdout.readline()
-                time.sleep(0.05 + 0.013 * kill)
+                time.sleep(0.05 + 0.013 * kill)  # each is killed at another moment of its writing
                 process.kill()
         cache.keep(cache.name(1_000_000), block(1_000_000))
         assert kept(cache, range(1_000_000, 1_000_001)) == [1_000_000]
@@ -145,7 +145,7 @@ from acdtask.storage.block_cache import BlockCache
 with BlockCache.temporary(1000) as cache:
     cache.keep(cache.name(0), bytes(1000))
     print(cache.folder, flush=True)
-    time.sleep(600)
+    time.sleep(600)  # until it is killed
 """
 
 

@@ -12,7 +12,7 @@ __all__ = ["IMPROBABLE", "chosen", "false_accepted"]
 AREA_KM2 = 1000.0
 
 IMPROBABLE = CERTAIN // 50
-"""Less probable candidates are never kept: an image without any change shows nothing, not its least improbable ones."""
+"""Less probable candidates are never kept, however many patches are accepted."""
 
 
 def false_accepted(false_per_1000km2: float, area_km2: float) -> int:

@@ -7,7 +7,6 @@ is recorded for each of its images too, and a patch is not announced again where
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 
 from acdtask.jobs.contract import ImageFindings, Series, Site, content_id_of
@@ -15,10 +14,9 @@ from acdtask.jobs.fuse.content import FusedWindow, FusePlan, FusionManifest, Mem
 from acdtask.jobs.fuse.files import FusedPatch
 from acdtask.jobs.fuse.months import findings_of_windows, parse_fusion, windows_since
 from acdtask.jobs.manifests import manifest_chain
-from acdtask.jobs.news import Announced, Box, News, PendingImage, news_key
+from acdtask.jobs.news import Announced, Announcement, Box, News, PendingImage, news_key
 
 __all__ = [
-    "NewsOfWindow",
     "add_news",
     "findings_of_window",
     "news_of_windows",
@@ -27,17 +25,6 @@ __all__ = [
 ]
 
 WATCH_ALGORITHM = 1
-
-
-@dataclass(frozen=True)
-class NewsOfWindow:
-    """A window to announce, with the numbers of its patches that were not announced before.
-
-    `announced` is what is recorded once the event is in the outbox: of the window, and of each of its images.
-    """
-
-    findings: ImageFindings
-    announced: tuple[Announced, ...]
 
 
 def series_of_fusion(
@@ -66,13 +53,13 @@ def add_news(plan: FusePlan, windows: Iterable[FusedWindow], site: Site) -> None
             news.add(news_key(window.datetime, window.label), window.inputs)
 
 
-def news_of_windows(series: Series, run: str, site: Site) -> list[NewsOfWindow]:
+def news_of_windows(series: Series, run: str, site: Site) -> list[Announcement]:
     """The windows to announce as currently published, by time.
 
     Pending windows that are not published any more are forgotten. PRODUCT_DAMAGED.
     """
     news = News(site.store, series)
-    windows: list[tuple[FusedWindow, NewsOfWindow]] = []
+    windows: list[tuple[FusedWindow, Announcement]] = []
     for pending in news.pending():
         _, body = manifest_chain(site.store, series.aoi, "fuse", pending.series).newest()
         manifest = parse_fusion(body, site.store) if body else None
@@ -154,11 +141,11 @@ def _published(pending: PendingImage, manifest: FusionManifest | None, site: Sit
     return next((window for window in windows if news_key(window.datetime, window.label) == pending.key), None)
 
 
-def _news_of_window(window: FusedWindow, pending: PendingImage, news: News, run: str, site: Site) -> NewsOfWindow:
+def _news_of_window(window: FusedWindow, pending: PendingImage, news: News, run: str, site: Site) -> Announcement:
     boxes = tuple(_box_of(patch) for patch in _patches_of(window, site))
     products = tuple(dict.fromkeys((pending.product, window.inputs)))
     announced = tuple(
         Announced(key=key, run=run, series=pending.series, products=products, boxes=boxes)
         for key in (pending.key, *_image_keys(window))
     )
-    return NewsOfWindow(findings_of_window(window, site, _known_of(window, news)), announced)
+    return Announcement(findings_of_window(window, site, _known_of(window, news)), announced)

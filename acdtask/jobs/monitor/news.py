@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from acdtask.jobs.contract import ImageFindings, Series, Site
+from acdtask.jobs.contract import Series, Site
 from acdtask.jobs.manifests import manifest_chain
 from acdtask.jobs.monitor.content import MonitorPlan
 from acdtask.jobs.monitor.findings import box_of, findings_of_image, is_news, name_in_news
 from acdtask.jobs.monitor.months import images_of_month, patches_of_image
-from acdtask.jobs.news import Announced, News, PendingImage, news_key
+from acdtask.jobs.news import Announced, Announcement, News, PendingImage, news_key
 from acdtask.jobs.products import ImageProduct, MonitorManifest
 
-__all__ = ["NewsOfImage", "add_news", "news_of_images"]
-
-
-@dataclass(frozen=True)
-class NewsOfImage:
-    """An image to announce, with the numbers of its patches that were not announced before.
-
-    `announced` is what is recorded once the event is in the outbox.
-    """
-
-    findings: ImageFindings
-    announced: tuple[Announced, ...]
+__all__ = ["add_news", "news_of_images"]
 
 
 def add_news(plan: MonitorPlan, products: Iterable[ImageProduct], site: Site) -> None:
@@ -39,13 +27,13 @@ def add_news(plan: MonitorPlan, products: Iterable[ImageProduct], site: Site) ->
             news.add(news_key(product.datetime, product.label), name_in_news(product))
 
 
-def news_of_images(series: Series, run: str, site: Site) -> list[NewsOfImage]:
+def news_of_images(series: Series, run: str, site: Site) -> list[Announcement]:
     """The images to announce as currently published, by datetime and label.
 
     Pending images that are not published any more are forgotten. PRODUCT_DAMAGED.
     """
     news = News(site.store, series)
-    images: list[tuple[ImageProduct, NewsOfImage]] = []
+    images: list[tuple[ImageProduct, Announcement]] = []
     by_series: dict[str, list[PendingImage]] = {}
     for pending in news.pending():
         by_series.setdefault(pending.series, []).append(pending)
@@ -72,7 +60,7 @@ def _published(aoi: str, series: str, months: set[str], site: Site) -> dict[str,
     }
 
 
-def _news_of_image(product: ImageProduct, pending: PendingImage, news: News, run: str, site: Site) -> NewsOfImage:
+def _news_of_image(product: ImageProduct, pending: PendingImage, news: News, run: str, site: Site) -> Announcement:
     boxes = tuple(box_of(located) for located in patches_of_image(product, site.store))
     announced = Announced(
         key=pending.key,
@@ -81,4 +69,4 @@ def _news_of_image(product: ImageProduct, pending: PendingImage, news: News, run
         products=tuple(dict.fromkeys((pending.product, name_in_news(product)))),
         boxes=boxes,
     )
-    return NewsOfImage(findings_of_image(product, site, news.find_announced(pending.key)), (announced,))
+    return Announcement(findings_of_image(product, site, news.find_announced(pending.key)), (announced,))

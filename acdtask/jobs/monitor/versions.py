@@ -1,4 +1,4 @@
-"""Notes on the baseline versions that the images of a series were judged against."""
+"""What a monitor takes from its baseline and requires of it, and notes on the versions of it in a series."""
 
 from __future__ import annotations
 
